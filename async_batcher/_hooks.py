@@ -1,0 +1,129 @@
+"""What the native part asks of Python: looking at process_batch, and at what went wrong in it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+import logging
+import pickle
+import traceback
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Set
+from typing import Any
+
+from async_batcher.exceptions import AsyncBatchException, BatchCancelledError
+
+logger = logging.getLogger("async_batcher")
+
+is_logged = functools.partial(logger.isEnabledFor, logging.DEBUG)
+
+_REFUSED_RESULTS = (str, bytes, bytearray, Mapping, Set, Iterator, AsyncGenerator, Coroutine)
+
+
+def inspect_process_batch(batcher: Any) -> tuple[bool, bool]:
+    """Tell whether process_batch is async, and whether it takes its list as ``batch=``."""
+    function = batcher.process_batch
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - a callable object may be async
+    )
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin may have no signature
+        return is_async, False
+    takes_keyword = any(
+        parameter.kind is parameter.VAR_KEYWORD
+        or (parameter.name == "batch" and parameter.kind is not parameter.POSITIONAL_ONLY)
+        for parameter in parameters
+    )
+    return is_async, takes_keyword
+
+
+def is_refused_result(result: object) -> bool:
+    """Tell whether a result is of a kind whose elements are surely not one per item."""
+    if isinstance(result, Coroutine):
+        result.close()  # or it would warn, on top of the error, that it was never awaited
+    return isinstance(result, _REFUSED_RESULTS)
+
+
+def _rebuild(error: BaseException) -> BaseException:
+    """A new exception of the same type, arguments and attributes."""
+    try:
+        twin = copy.copy(error)
+        if type(twin) is not type(error) or twin is error:
+            raise TypeError
+        # A constructor that formats its text would format it twice.
+        twin.args = error.args
+    except Exception:  # whatever a constructor may raise
+        return AsyncBatchException(f"process_batch raised {type(error).__qualname__}")
+    notes = getattr(error, "__notes__", None)
+    if notes is not None:
+        twin.__notes__ = list(notes)  # type: ignore[attr-defined]  # Python 3.11
+    return twin
+
+
+def _own_exception(error: BaseException) -> BaseException:
+    own: BaseException
+    if isinstance(error, asyncio.CancelledError):
+        own = BatchCancelledError("process_batch was cancelled")
+    elif isinstance(error, StopIteration):
+        own = RuntimeError("process_batch raised StopIteration")
+    else:
+        own = _rebuild(error)
+    own.__cause__ = error
+    return own
+
+
+def own_exceptions(error: BaseException, count: int) -> list[BaseException]:
+    """Make an exception for each of ``count`` callers, with ``error`` as its cause."""
+    own = [_own_exception(error) for _ in range(count)]
+    # The frames of the failure would keep the batch alive as long as any
+    # caller keeps its exception.
+    traceback.clear_frames(error.__traceback__)
+    return own
+
+
+def own_row(error: Exception, seen: dict[int, Exception]) -> BaseException:
+    """Make an exception among the results the own one of a single caller.
+
+    The first caller gets the object itself, the others one with it as cause.
+    """
+    if isinstance(error, StopIteration) or id(error) in seen:
+        return _own_exception(error)
+    seen[id(error)] = error
+    return error
+
+
+def executor_error(error: BaseException) -> BaseException:
+    """Say the cure where an executor could not pickle what it was given."""
+    text = str(error)
+    if not isinstance(error, pickle.PicklingError) and "pickle" not in text:
+        return error
+    cure = pickle.PicklingError(
+        "the executor could not pickle process_batch or its items: make process_batch"
+        " a static method, a function or a functools.partial of one, and its items picklable"
+    )
+    cure.__cause__ = error
+    return cure
+
+
+def log_batch(batcher: object, size: int, reason: str, seconds: float) -> None:
+    """Log a batch that ended well."""
+    logger.debug(
+        "%s: a batch of %d items, sent by %s, took %.6f s",
+        type(batcher).__qualname__,
+        size,
+        reason,
+        seconds,
+    )
+
+
+def log_failure(batcher: object, size: int, error: BaseException) -> None:
+    """Log a batch that failed: type and frames, for a text may quote an item."""
+    logger.error(
+        "%s: a batch of %d items failed with %s\n%s",
+        type(batcher).__qualname__,
+        size,
+        type(error).__qualname__,
+        "".join(traceback.format_tb(error.__traceback__)),
+    )

@@ -1,0 +1,114 @@
+"""What a batcher tells of itself: an immutable snapshot."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["BatcherStats", "Histogram"]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram of times.
+
+    Attributes:
+        count: How many times were measured.
+        sum: Their sum, in seconds.
+        buckets: ``buckets[k]`` counts times below ``2**k`` microseconds that
+            are in no earlier bucket; the last one counts all others.
+    """
+
+    count: int = 0
+    sum: float = 0.0
+    buckets: tuple[int, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """The mean time in seconds; 0.0 of nothing."""
+        return self.sum / self.count if self.count else 0.0
+
+    def quantile(self, q: float) -> float:
+        """Give an upper bound of the ``q``-quantile, in seconds.
+
+        Args:
+            q: From 0 to 1.
+
+        Returns:
+            The upper edge of the bucket that holds it; 0.0 of nothing.
+
+        Raises:
+            ValueError: ``q`` is not from 0 to 1.
+
+        Example:
+            >>> Histogram(count=3, sum=6e-6, buckets=(0, 1, 2)).quantile(0.5)
+            4e-06
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"q must be from 0 to 1, not {q!r}")
+        seen = 0
+        for k, number in enumerate(self.buckets):
+            seen += number
+            if seen and seen >= q * self.count:
+                return float(2**k) / 1e6
+        return 0.0
+
+
+@dataclass(frozen=True)
+class BatcherStats:
+    """A snapshot of what a batcher has done, current when a waiter resumes.
+
+    Attributes:
+        submitted: Items accepted.
+        completed: Items that got a result.
+        failed: Items that got an exception.
+        cancelled: Items whose callers cancelled first.
+        rejected: Items refused: queue full, or stopped.
+        batches: Batches started.
+        queued: Items that wait in the queue now.
+        running: Batches that run now.
+        total_cost: Cost of all batches; items without an estimator cost 1.
+        mean_batch_size: Items in a batch on average; 0.0 before the first.
+        mean_batch_cost: Cost of a batch on average; 0.0 before the first.
+        queue_wait: How long items waited for their batch to start.
+        batch_time: How long batches ran.
+        busy_s: Seconds with at least one batch running.
+        idle_s: Seconds without, since the first use.
+        utilization: Share of ``busy_s`` in both; 0.0 before the first use.
+        reasons: Batches by why they went: ``full``, ``cost``, ``window``,
+            ``idle``, ``flush``, ``drain``.
+    """
+
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+    batches: int = 0
+    queued: int = 0
+    running: int = 0
+    total_cost: int = 0
+    mean_batch_size: float = 0.0
+    mean_batch_cost: float = 0.0
+    queue_wait: Histogram = field(default_factory=Histogram)
+    batch_time: Histogram = field(default_factory=Histogram)
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    utilization: float = 0.0
+    reasons: Mapping[str, int] = field(default_factory=lambda: types.MappingProxyType({}))
+
+
+def make_stats(counted: dict[str, object]) -> BatcherStats:
+    """Build the snapshot from what the native part counted."""
+    counts = dict(counted)
+    counts.pop("is_used")
+    batches = int(counts["batches"]) or 1  # type: ignore[call-overload]
+    busy_s, idle_s = float(counts["busy_s"]), float(counts["idle_s"])  # type: ignore[arg-type]
+    counts["mean_batch_size"] = int(counts.pop("batched_items")) / batches  # type: ignore[call-overload]
+    counts["mean_batch_cost"] = int(counts["total_cost"]) / batches  # type: ignore[call-overload]
+    counts["utilization"] = busy_s / (busy_s + idle_s) if busy_s + idle_s > 0 else 0.0
+    for name in ("queue_wait", "batch_time"):
+        counts[name] = Histogram(*counts[name])  # type: ignore[misc]
+    counts["reasons"] = types.MappingProxyType(counts["reasons"])  # type: ignore[type-var]
+    return BatcherStats(**counts)  # type: ignore[arg-type]

@@ -1,0 +1,139 @@
+/* Telling waiters: each on its own loop, and never so many in one loop
+ * iteration that the loop stands still.
+ */
+#include "binding/state.h"
+
+#include "core/clock.h"
+
+#define AB_PARCELS 64
+// Outside the reader, which has a budget of its own, at most this many
+// waiters are told in a span; the rest go through the reader.
+#define AB_SPAN_NS 5000000
+#define AB_SPAN_WAITERS 2048
+
+static bool
+is_error(const struct ab_parcel *parcel)
+{
+    return parcel->is_failed
+           || (parcel->kind == AB_ITEM
+               && PyObject_TypeCheck((PyObject *)parcel->value,
+                                     (PyTypeObject *)PyExc_Exception));
+}
+
+/* Count the parcel; false: nobody is there to be told. */
+static bool
+sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
+            bool is_dead, struct ab_told *told)
+{
+    bool is_gone =
+        is_dead || parcel->kind == AB_SILENT
+        || ab_waiter_is_done(state, (PyObject *)parcel->waiter);
+    if (parcel->kind == AB_WATCHER) {
+        told->watchers++;
+    }
+    else if (parcel->kind != AB_ITEM) {
+        told->uncounted++;
+    }
+    else if (is_gone) {
+        told->cancelled++;
+    }
+    else if (is_error(parcel)) {
+        told->failed++;
+    }
+    else {
+        told->completed++;
+    }
+    return !is_gone;
+}
+
+/* Tell up to `most` waiters of `link`; how many were taken.  They are counted
+ * first: a waiter that resumes finds itself in the statistics. */
+static size_t
+tell_some(Batcher *self, struct ab_link *link, size_t most, bool is_dead)
+{
+    struct ab_state *state = self->state;
+    struct ab_parcel parcels[AB_PARCELS];
+    bool is_told[AB_PARCELS];
+    size_t count =
+        ab_link_take(link, parcels, most < AB_PARCELS ? most : AB_PARCELS);
+    if (count == 0) {
+        return 0;
+    }
+    struct ab_told told = {0};
+    for (size_t i = 0; i < count; i++) {
+        is_told[i] = sort_parcel(state, &parcels[i], is_dead, &told);
+    }
+    struct ab_todo todo = {0};
+    ab_link_told(link, &told, &todo);
+    for (size_t i = 0; i < count; i++) {
+        PyObject *waiter = parcels[i].waiter;
+        PyObject *value = parcels[i].value;
+        if (is_told[i]) {
+            ab_waiter_tell(state, waiter, parcels[i].index, value,
+                           is_error(&parcels[i]));
+        }
+        Py_DECREF(waiter);
+        Py_XDECREF(value);
+    }
+    ab_finish_todo(self, NULL, &todo);
+    return count;
+}
+
+void
+ab_tell_link(Batcher *self, struct ab_link *link, size_t *budget)
+{
+    while (*budget > 0) {
+        size_t count = tell_some(self, link, *budget, false);
+        if (count == 0) {
+            return;
+        }
+        *budget -= count;
+    }
+}
+
+/* Tell waiters of the running loop here and now, as far as this span goes. */
+static void
+tell_own(Batcher *self, PyObject *loop)
+{
+    ab_mutex_lock(&self->core->mutex);
+    struct ab_link *link = ab_link_of_locked(self->core, loop);
+    bool has_any = link != NULL && link->synced_data.outbox != NULL;
+    ab_mutex_unlock(&self->core->mutex);
+    if (!has_any) {
+        return;
+    }
+    struct ab_mailbox *mailbox = link->mailbox;
+    int64_t now_ns = ab_clock_now_ns();
+    if (now_ns - mailbox->thread_data.told_since_ns > AB_SPAN_NS) {
+        mailbox->thread_data.told_since_ns = now_ns;
+        mailbox->thread_data.told = 0;
+    }
+    size_t budget = mailbox->thread_data.told < AB_SPAN_WAITERS
+                        ? AB_SPAN_WAITERS - mailbox->thread_data.told
+                        : 0;
+    size_t left = budget;
+    ab_tell_link(self, link, &left);
+    mailbox->thread_data.told += budget - left;
+}
+
+void
+ab_deliver(Batcher *self, PyObject *loop)
+{
+    if (loop != NULL) {
+        tell_own(self, loop);
+    }
+    for (;;) {
+        struct ab_mailbox *wake;
+        struct ab_link *link = ab_batcher_next_outbox(self->core, &wake);
+        if (link != NULL) {
+            (void)tell_some(self, link, AB_PARCELS, link->mailbox != NULL);
+        }
+        else if (wake != NULL) {
+            ab_wake_loop(self->state, wake);
+            ab_mailbox_release(wake);
+        }
+        else {
+            return;
+        }
+    }
+}

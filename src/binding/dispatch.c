@@ -1,0 +1,260 @@
+/* From a hint to a batch that runs: the cut, and the ways to run it. */
+#include "binding/state.h"
+
+/* ---- the cut ---- */
+
+/* Take the items of cancelled waiters out of entries[from ..]. */
+static void
+set_aside_cancelled(Batcher *self, struct ab_batch *batch, size_t from)
+{
+    for (size_t i = from; i < batch->length; i++) {
+        // Nobody else takes entries out of a batch that is forming.
+        struct ab_entry *entry = &batch->entries[i];
+        PyObject *waiter = entry->waiter;
+        if (ab_waiter_begin(self->state, waiter)) {
+            continue;
+        }
+        PyObject *value = entry->value;
+        entry->value = entry->waiter = NULL;
+        Py_DECREF(value);
+        Py_DECREF(waiter);
+    }
+}
+
+/* The items move from the entries to the list, each visited by the collector
+ * in one place only: nothing in the loop lets it run. */
+static PyObject *
+take_items(struct ab_batch *batch)
+{
+    PyObject *items = PyList_New((Py_ssize_t)batch->length);
+    if (items != NULL) {
+        for (size_t i = 0; i < batch->length; i++) {
+            PyList_SET_ITEM(items, (Py_ssize_t)i, batch->entries[i].value);
+            batch->entries[i].value = NULL;
+        }
+    }
+    return items;
+}
+
+static void
+reject_with_current_error(Batcher *self, struct ab_batch *batch,
+                          PyObject *loop)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    ab_settle_error(self, batch, error, loop);
+    Py_DECREF(error);
+}
+
+struct ab_batch *
+ab_cut(Batcher *self, struct ab_link *link, PyObject *loop, PyObject **items)
+{
+    struct ab_todo todo = {0};
+    struct ab_batch *batch;
+    *items = NULL;
+    ab_sweep(self, loop, true); // the window is that of an item that waits
+    (void)ab_batch_cut(self->core, link, &batch, &todo);
+    if (batch == NULL) {
+        ab_finish_todo(self, loop, &todo);
+        return NULL;
+    }
+    size_t added;
+    while ((added = ab_batch_fill(batch, &todo)) > 0) {
+        set_aside_cancelled(self, batch, batch->length - added);
+    }
+    bool is_started = ab_batch_start(batch, &todo);
+    ab_finish_todo(self, loop, &todo);
+    ab_deliver(self, loop); // some who waited for space were admitted
+    if (!is_started) {
+        return NULL;
+    }
+    *items = take_items(batch);
+    if (!ab_batch_formed(batch)) {
+        Py_CLEAR(*items);
+        PyErr_Clear();
+        PyObject *error = ab_exception_of(self, AB_CLOSED);
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+        }
+    }
+    if (*items == NULL) {
+        reject_with_current_error(self, batch, loop);
+        return NULL;
+    }
+    return batch;
+}
+
+PyObject *
+ab_call_process_batch(Batcher *self, PyObject *items)
+{
+    PyObject *method =
+        PyObject_GetAttr((PyObject *)self, self->state->str_process_batch);
+    if (method == NULL) {
+        return NULL;
+    }
+    PyObject *args[] = {NULL, items};
+    PyObject *result =
+        self->is_keyword
+            ? PyObject_Vectorcall(method, args + 1,
+                                  PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                  self->state->kw_batch)
+            : PyObject_Vectorcall(method, args + 1,
+                                  1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(method);
+    return result;
+}
+
+/* ---- as a task ---- */
+
+static int
+start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
+           PyObject *loop)
+{
+    PyObject *run = ab_run_new(self, batch, items);
+    if (run == NULL) {
+        return -1;
+    }
+    // The task copies the context it is created in: the batcher's own.
+    PyObject *context = PyContext_Copy(self->context);
+    PyObject *task = NULL;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        task = PyObject_CallMethodOneArg(loop, self->state->str_create_task,
+                                         run);
+        PyObject *error = PyErr_GetRaisedException();
+        (void)PyContext_Exit(context);
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+        }
+    }
+    Py_XDECREF(context);
+    if (task == NULL) {
+        (void)ab_run_take_batch(run);
+        Py_DECREF(run);
+        return -1;
+    }
+    ab_run_set_task(run, task); // unless it is over already
+    Py_DECREF(task);
+    Py_DECREF(run);
+    return 0;
+}
+
+/* ---- in the user's executor ---- */
+
+static PyObject *
+submit(Batcher *self, PyObject *items)
+{
+    struct ab_state *state = self->state;
+    PyObject *method =
+        PyObject_GetAttr((PyObject *)self, state->str_process_batch);
+    if (method == NULL) {
+        return NULL;
+    }
+    PyObject *args[] = {self->executor, method, items};
+    PyObject *future = PyObject_VectorcallMethod(
+        state->str_submit, args,
+        (self->is_keyword ? 2 : 3) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        self->is_keyword ? state->kw_batch : NULL);
+    Py_DECREF(method);
+    return future;
+}
+
+static int
+start_in_executor(Batcher *self, struct ab_batch *batch, PyObject *items)
+{
+    PyObject *run = ab_run_new(self, batch, NULL);
+    if (run == NULL) {
+        return -1;
+    }
+    ab_run_begin_yield(run);
+    PyObject *future = submit(self, items);
+    PyObject *answer = NULL;
+    if (future != NULL) {
+        answer = PyObject_CallMethodOneArg(
+            future, self->state->str_add_done_callback, run);
+        Py_DECREF(future);
+    }
+    if (answer == NULL) {
+        (void)ab_run_take_batch(run);
+    }
+    Py_XDECREF(answer);
+    Py_DECREF(run);
+    return answer == NULL ? -1 : 0;
+}
+
+/* ---- on this worker ---- */
+
+static PyObject *
+call_in_context(Batcher *self, PyObject *items)
+{
+    PyObject *context = PyContext_Copy(self->context);
+    PyObject *result = NULL;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        result = ab_call_process_batch(self, items);
+        PyObject *error = PyErr_GetRaisedException();
+        (void)PyContext_Exit(context);
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+        }
+    }
+    Py_XDECREF(context);
+    return result;
+}
+
+static void
+run_here(Batcher *self, struct ab_batch *batch, PyObject *items)
+{
+    atomic_store_explicit(&batch->thread, PyThread_get_thread_ident(),
+                          memory_order_relaxed);
+    PyObject *result = call_in_context(self, items);
+    atomic_store_explicit(&batch->thread, 0, memory_order_relaxed);
+    ab_reclaim_worker(batch);
+    Py_DECREF(items);
+    if (result == NULL) {
+        reject_with_current_error(self, batch, NULL);
+    }
+    else {
+        ab_settle_result(self, batch, result, NULL);
+        Py_DECREF(result);
+    }
+}
+
+void
+ab_dispatch_on_worker(Batcher *self)
+{
+    PyObject *items;
+    struct ab_batch *batch = ab_cut(self, NULL, NULL, &items);
+    if (batch == NULL) {
+        return;
+    }
+    if (self->executor == NULL) {
+        run_here(self, batch, items);
+        return;
+    }
+    if (start_in_executor(self, batch, items) < 0) {
+        reject_with_current_error(self, batch, NULL);
+    }
+    Py_DECREF(items);
+}
+
+void
+ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
+{
+    ab_mutex_lock(&self->core->mutex);
+    bool is_hinted = self->core->synced_data.hint == AB_HINT_GIVEN
+                     && self->core->synced_data.host != AB_HOST_WORKER;
+    ab_mutex_unlock(&self->core->mutex);
+    if (!is_hinted) {
+        return;
+    }
+    PyObject *items;
+    struct ab_batch *batch = ab_cut(self, link, loop, &items);
+    if (batch == NULL) {
+        return;
+    }
+    int status = self->executor == NULL
+                     ? start_task(self, batch, items, loop)
+                     : start_in_executor(self, batch, items);
+    Py_DECREF(items);
+    if (status < 0) {
+        reject_with_current_error(self, batch, loop);
+    }
+}

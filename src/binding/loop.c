@@ -1,0 +1,476 @@
+/* Event loops: finding the running one, giving it a mailbox, waking it, and
+ * noticing its end.
+ *
+ * The reader is how a loop owns its mailbox: a callable that the loop watches
+ * the mailbox's fd with (or, where it cannot watch one, keeps in a timer that
+ * is never due).  Nobody else holds a reference for longer than a call, so
+ * when the loop closes or dies, the reader's deallocation is the notice.
+ */
+#include "binding/state.h"
+
+#include "core/clock.h"
+
+#ifndef _WIN32
+#include <time.h>
+#endif
+
+#define AB_TELL_BUDGET 2048    // waiters told in one loop iteration
+#define AB_YIELD_NS 20000      // how long a loop stays detached to let others in
+#define AB_FOREVER_S 31536000.0 // the timer of a loop that watches no fd
+
+typedef struct {
+    PyObject_HEAD
+    struct ab_state *state;     /* borrowed; the type keeps the module alive */
+    struct ab_mailbox *mailbox; /* owned: one count; NULL once closed */
+    PyObject *loop;             /* owned; it cannot go before we know */
+    PyObject *weakrefs;
+} Reader;
+
+#define Reader_CAST(op) ((Reader *)(op))
+
+/* ---- the loop is gone ---- */
+
+static PyObject *
+closed_error(struct ab_state *state)
+{
+    return PyObject_CallFunction(
+        state->BatchCancelledError, "s",
+        "the event loop that was to run the batch is closed");
+}
+
+static void
+reject_hosted(Batcher *self, struct ab_link *link, PyObject *error)
+{
+    struct ab_batch *batch;
+    while ((batch = ab_batcher_hosted_by(self->core, link)) != NULL) {
+        ab_settle_error(self, batch, error, NULL);
+    }
+}
+
+/* Nobody can run an async process_batch: callers without a loop would wait
+ * for ever. */
+static void
+reject_loopless(Batcher *self, PyObject *error)
+{
+    ab_mutex_lock(&self->core->mutex);
+    bool is_stranded = self->core->synced_data.host == AB_HOST_LOOP
+                       && self->core->synced_data.home == NULL;
+    struct ab_link *link = ab_link_of_locked(self->core, NULL);
+    ab_mutex_unlock(&self->core->mutex);
+    if (is_stranded && link != NULL
+        && ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
+                     NULL)
+               < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+}
+
+/* Release what waited on `link`.  How many items that was. */
+static size_t
+leave_loop(Batcher *self, struct ab_link *link)
+{
+    size_t released = 0;
+    struct ab_todo todo = {0};
+    struct ab_batch *batch;
+    if (ab_batch_collect(self->core, link,
+                         AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, &batch)
+            == AB_OK
+        && batch != NULL) {
+        released = batch->length;
+        // Its outboxes are those of a closed loop: dropped, not told.
+        ab_batch_settle(batch, false, NULL, &todo);
+        ab_batch_let_go(batch);
+    }
+    ab_finish_todo(self, NULL, &todo);
+    PyObject *error = closed_error(self->state);
+    if (error != NULL) {
+        reject_hosted(self, link, error);
+    }
+    todo = (struct ab_todo){0};
+    ab_batcher_lost_loop(self->core, link, &todo);
+    ab_finish_todo(self, NULL, &todo);
+    if (error != NULL) {
+        reject_loopless(self, error);
+        Py_DECREF(error);
+    }
+    else {
+        PyErr_WriteUnraisable(NULL);
+    }
+    ab_deliver(self, NULL);
+    return released;
+}
+
+static void
+close_mailbox(Reader *self)
+{
+    struct ab_mailbox *mailbox = self->mailbox;
+    if (mailbox == NULL) {
+        return;
+    }
+    self->mailbox = NULL;
+    ab_mutex_lock(&mailbox->mutex);
+    PyObject *ref = mailbox->synced_data.reader_ref;
+    mailbox->synced_data.reader_ref = NULL;
+    ab_mutex_unlock(&mailbox->mutex);
+    ab_mailbox_close(mailbox);
+    Py_XDECREF(ref);
+
+    size_t released = 0;
+    struct ab_link *link;
+    while ((link = ab_mailbox_pop_kept(mailbox)) != NULL) {
+        struct ab_batcher *core = link->batcher;
+        Batcher *batcher = ab_object_of(core);
+        if (batcher != NULL) {
+            released += leave_loop(batcher, link);
+            Py_DECREF(batcher);
+        }
+        ab_batcher_release(core);
+    }
+    ab_mailbox_release(mailbox);
+    if (released > 0
+        && PyErr_WarnFormat(PyExc_ResourceWarning, 1,
+                            "an event loop was closed while %zu items waited "
+                            "in a batcher",
+                            released)
+               < 0) {
+        PyErr_WriteUnraisable(NULL);
+    }
+}
+
+/* ---- the reader ---- */
+
+/* Stay detached long enough for a waiting thread to take the interpreter
+ * lock; one that only lets go for an instant gets it back itself. */
+static void
+yield_interpreter(struct ab_mailbox *mailbox)
+{
+    int64_t left_ns = ab_clock_now_ns();
+    Py_BEGIN_ALLOW_THREADS
+#ifdef _WIN32
+    Sleep(0);
+#else
+    struct timespec pause = {0, AB_YIELD_NS};
+    nanosleep(&pause, NULL);
+#endif
+    Py_END_ALLOW_THREADS
+    ab_mailbox_yielded(mailbox, ab_clock_now_ns() - left_ns);
+}
+
+static void
+serve(Reader *self, struct ab_link *link, size_t *budget)
+{
+    Batcher *batcher = ab_object_of(link->batcher);
+    if (batcher == NULL) {
+        return;
+    }
+    ab_tell_link(batcher, link, budget);
+    ab_dispatch_on_loop(batcher, link, self->loop);
+    Py_DECREF(batcher);
+}
+
+static int
+call_soon(struct ab_state *state, PyObject *loop, PyObject *method,
+          PyObject *reader)
+{
+    // A copy each time: a context cannot be entered twice at once.
+    PyObject *context = PyContext_Copy(state->empty_context);
+    if (context == NULL) {
+        return -1;
+    }
+    PyObject *args[] = {loop, reader, context};
+    PyObject *handle = PyObject_VectorcallMethod(
+        method, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kw_context);
+    Py_DECREF(context);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+static PyObject *
+Reader_call(PyObject *op, PyObject *Py_UNUSED(args),
+            PyObject *Py_UNUSED(kwargs))
+{
+    Reader *self = Reader_CAST(op);
+    struct ab_mailbox *mailbox = self->mailbox;
+    if (mailbox == NULL) {
+        Py_RETURN_NONE;
+    }
+    ab_mailbox_acquire(mailbox);
+    if (ab_mailbox_take(mailbox)) {
+        yield_interpreter(mailbox);
+    }
+    size_t budget = AB_TELL_BUDGET;
+    struct ab_link *link;
+    while (budget > 0 && !PyErr_Occurred()
+           && (link = ab_mailbox_next(mailbox)) != NULL) {
+        struct ab_batcher *core = link->batcher;
+        serve(self, link, &budget);
+        ab_batcher_release(core);
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    if (ab_mailbox_has_next(mailbox) && self->loop != NULL
+        && call_soon(self->state, self->loop, self->state->str_call_soon, op)
+               < 0) {
+        ab_mailbox_write_fd(mailbox); // the other way in
+        PyErr_WriteUnraisable(op);
+    }
+    ab_mailbox_release(mailbox);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+Reader_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Reader *self = Reader_CAST(op);
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
+    if (self->mailbox == NULL) {
+        return 0;
+    }
+    // The references by which pending work keeps its batcher alive.  Only
+    // attached threads change this list, and none of them runs now.
+    for (struct ab_link *link = self->mailbox->synced_data.kept; link != NULL;
+         link = link->mailbox_data.next_kept) {
+        Py_VISIT((PyObject *)link->batcher->object);
+    }
+    return 0;
+}
+
+static int
+Reader_clear(PyObject *op)
+{
+    close_mailbox(Reader_CAST(op));
+    Py_CLEAR(Reader_CAST(op)->loop);
+    return 0;
+}
+
+static void
+Reader_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject_ClearWeakRefs(op);
+    (void)Reader_clear(op);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMemberDef reader_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Reader, weakrefs), READONLY,
+     NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_call, Reader_call},         {Py_tp_traverse, Reader_traverse},
+    {Py_tp_clear, Reader_clear},       {Py_tp_dealloc, Reader_dealloc},
+    {Py_tp_members, reader_members},   {0, NULL},
+};
+
+PyType_Spec ab_reader_spec = {
+    .name = "async_batcher._core._Reader",
+    .basicsize = sizeof(Reader),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = reader_slots,
+};
+
+/* ---- a loop's mailbox ---- */
+
+static PyObject *
+new_reader(struct ab_state *state, PyObject *loop, bool wants_fd)
+{
+    PyTypeObject *type = state->reader_type;
+    Reader *self = (Reader *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state;
+    if (ab_mailbox_new(&self->mailbox, wants_fd) != AB_OK) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    PyObject *ref = PyWeakref_NewRef((PyObject *)self, NULL);
+    if (ref == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->mailbox->synced_data.reader_ref = ref;
+    self->loop = Py_NewRef(loop);
+    return (PyObject *)self;
+}
+
+/* Give the reader to its loop, in a context that is nobody's: the loop keeps
+ * the context of whoever adds a reader. */
+static int
+hand_over(struct ab_state *state, PyObject *reader, PyObject *loop)
+{
+    struct ab_mailbox *mailbox = Reader_CAST(reader)->mailbox;
+    PyObject *answer = NULL;
+    PyObject *context = PyContext_Copy(state->empty_context);
+    if (context == NULL || PyContext_Enter(context) < 0) {
+        Py_XDECREF(context);
+        return -1;
+    }
+    if (mailbox->has_fd) {
+        PyObject *fd = PyLong_FromLong(mailbox->synced_data.read_fd);
+        if (fd != NULL) {
+            answer = PyObject_CallMethodObjArgs(loop, state->str_add_reader,
+                                                fd, reader, NULL);
+            Py_DECREF(fd);
+        }
+    }
+    else {
+        PyObject *delay = PyFloat_FromDouble(AB_FOREVER_S);
+        if (delay != NULL) {
+            answer = PyObject_CallMethodObjArgs(loop, state->str_call_later,
+                                                delay, reader, NULL);
+            Py_DECREF(delay);
+        }
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    (void)PyContext_Exit(context);
+    Py_DECREF(context);
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+    Py_XDECREF(answer);
+    return answer == NULL ? -1 : 0;
+}
+
+/* A new reader that its loop owns, and its mailbox, acquired. */
+static struct ab_mailbox *
+open_mailbox(struct ab_state *state, PyObject *loop, bool wants_fd)
+{
+    PyObject *reader = new_reader(state, loop, wants_fd);
+    if (reader == NULL) {
+        return NULL;
+    }
+    struct ab_mailbox *mailbox = Reader_CAST(reader)->mailbox;
+    if (hand_over(state, reader, loop) < 0) {
+        mailbox = NULL;
+    }
+    else {
+        ab_mailbox_acquire(mailbox);
+        atomic_store_explicit(&mailbox->loop, loop, memory_order_relaxed);
+    }
+    Py_DECREF(reader);
+    return mailbox;
+}
+
+int
+ab_enter_loop(Batcher *self, PyObject *loop)
+{
+    struct ab_mailbox *mailbox = NULL;
+    if (loop != NULL) {
+        mailbox = ab_mailbox_find(loop);
+        if (mailbox == NULL) {
+            mailbox = open_mailbox(self->state, loop, true);
+        }
+        if (mailbox == NULL
+            && PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
+            PyErr_Clear();
+            mailbox = open_mailbox(self->state, loop, false);
+        }
+        if (mailbox == NULL) {
+            return -1;
+        }
+    }
+    enum ab_status status = ab_batcher_link(self->core, mailbox);
+    if (mailbox != NULL) {
+        ab_mailbox_release(mailbox);
+    }
+    if (status != AB_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+ab_running_loop(struct ab_state *state)
+{
+    PyObject *loop = PyObject_CallNoArgs(state->_get_running_loop);
+    if (loop == NULL) {
+        PyErr_Clear();
+    }
+    else if (loop == Py_None) {
+        Py_CLEAR(loop);
+    }
+    return loop;
+}
+
+/* The mailbox's reader, a new reference; NULL without an exception: closed. */
+static PyObject *
+reader_of(struct ab_mailbox *mailbox)
+{
+    ab_mutex_lock(&mailbox->mutex);
+    PyObject *ref = mailbox->synced_data.reader_ref;
+    Py_XINCREF(ref);
+    ab_mutex_unlock(&mailbox->mutex);
+    PyObject *reader = NULL;
+    if (ref != NULL) {
+        (void)PyWeakref_GetRef(ref, &reader);
+        Py_DECREF(ref);
+    }
+    return reader;
+}
+
+void
+ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
+{
+    PyObject *reader = reader_of(mailbox);
+    if (reader == NULL) {
+        return; // closed: whoever waited there is released
+    }
+    PyObject *loop = Py_XNewRef(Reader_CAST(reader)->loop);
+    PyObject *running = ab_running_loop(state);
+    if (loop != NULL
+        && call_soon(state, loop,
+                     loop == running ? state->str_call_soon
+                                     : state->str_call_soon_threadsafe,
+                     reader)
+               < 0) {
+        // The loop is closing, or out of memory: in the second case the fd
+        // still gets through.
+        PyErr_Clear();
+        ab_mailbox_write_fd(mailbox);
+    }
+    Py_XDECREF(running);
+    Py_XDECREF(loop);
+    Py_DECREF(reader);
+}
+
+int
+ab_home_runs(Batcher *self)
+{
+    ab_mutex_lock(&self->core->mutex);
+    struct ab_link *home = self->core->synced_data.home;
+    struct ab_mailbox *mailbox = home != NULL ? home->mailbox : NULL;
+    if (mailbox != NULL) {
+        ab_mailbox_acquire(mailbox);
+    }
+    ab_mutex_unlock(&self->core->mutex);
+    if (mailbox == NULL) {
+        return 0;
+    }
+    int runs = 0;
+    PyObject *reader = reader_of(mailbox);
+    if (reader != NULL && Reader_CAST(reader)->loop != NULL) {
+        PyObject *answer = PyObject_CallMethodNoArgs(
+            Reader_CAST(reader)->loop, self->state->str_is_running);
+        runs = answer != NULL && PyObject_IsTrue(answer) > 0;
+        Py_XDECREF(answer);
+        PyErr_Clear();
+    }
+    Py_XDECREF(reader);
+    ab_mailbox_release(mailbox);
+    return runs;
+}

@@ -1,0 +1,237 @@
+/* What the binding's files share: the module's state, the Python objects of
+ * the core's structures, and the functions that cross files.
+ *
+ * Every function that returns int gives -1 with an exception set, or 0 (or
+ * what its comment says); one that returns void and may run Python reports
+ * what goes wrong there as unraisable.
+ */
+#ifndef AB_BINDING_STATE_H
+#define AB_BINDING_STATE_H
+
+#include <Python.h>
+
+#include "binding/compat.h"
+#include "core/batch.h"
+
+/* Interned names of methods and keywords. */
+#define AB_NAMES(X)                                                           \
+    X(add_done_callback)                                                      \
+    X(add_reader)                                                             \
+    X(batch)                                                                  \
+    X(call_later)                                                             \
+    X(call_soon)                                                              \
+    X(call_soon_threadsafe)                                                   \
+    X(cancelled)                                                              \
+    X(close)                                                                  \
+    X(context)                                                                \
+    X(create_task)                                                            \
+    X(done)                                                                   \
+    X(estimate_cost)                                                          \
+    X(exception)                                                              \
+    X(is_running)                                                             \
+    X(item)                                                                   \
+    X(process_batch)                                                          \
+    X(result)                                                                 \
+    X(return_exceptions)                                                      \
+    X(set_exception)                                                          \
+    X(set_result)                                                             \
+    X(set_running_or_notify_cancel)                                           \
+    X(submit)                                                                 \
+    X(throw)
+
+/* Objects looked up in other modules. */
+#define AB_IMPORTS(X)                                                         \
+    X("_asyncio", Future)                                                     \
+    X("asyncio", get_running_loop)                                            \
+    X("asyncio", _get_running_loop)                                           \
+    X("asyncio", current_task)                                                \
+    X("asyncio", CancelledError)                                              \
+    X("_thread", start_new_thread)                                            \
+    X("threading", _register_atexit)                                          \
+    X("async_batcher.exceptions", QueueFullException)                         \
+    X("async_batcher.exceptions", BatcherStoppedError)                        \
+    X("async_batcher.exceptions", BatchResultError)                           \
+    X("async_batcher.exceptions", BatchCancelledError)                        \
+    X("async_batcher._hooks", inspect_process_batch)                          \
+    X("async_batcher._hooks", own_exceptions)                                 \
+    X("async_batcher._hooks", own_row)                                        \
+    X("async_batcher._hooks", is_refused_result)                              \
+    X("async_batcher._hooks", executor_error)                                 \
+    X("async_batcher._hooks", is_logged)                                      \
+    X("async_batcher._hooks", log_batch)                                      \
+    X("async_batcher._hooks", log_failure)
+
+struct ab_state {
+#define AB_FIELD(name) PyObject *str_##name; /* owned */
+    AB_NAMES(AB_FIELD)
+#undef AB_FIELD
+#define AB_FIELD(module, name) PyObject *name; /* owned */
+    AB_IMPORTS(AB_FIELD)
+#undef AB_FIELD
+    PyObject *concurrent_future; /* owned; concurrent.futures.Future */
+    PyObject *future_done;       /* owned; methods of asyncio.Future */
+    PyObject *future_set_result;
+    PyObject *future_set_exception;
+    PyObject *empty_context; /* owned; for callbacks that are nobody's */
+    PyObject *kw_context;    /* owned; ("context",) */
+    PyObject *kw_batch;      /* owned; ("batch",) */
+    PyTypeObject *batcher_type, *reader_type, *run_type, *group_type;
+    PyObject *end_workers; /* owned; the module's _end_workers */
+    bool ends_workers;     // threading was asked to call us at exit
+};
+
+typedef struct {
+    PyObject_HEAD
+    struct ab_state *state;  /* borrowed; the type keeps the module alive */
+    struct ab_batcher *core; /* owned: one count */
+    PyObject *executor;      /* owned or NULL */
+    PyObject *cost;          /* owned or NULL: the user's estimator */
+    PyObject *context;       /* owned: where every batch's context comes from */
+    bool is_initialized;
+    bool is_inspected; // process_batch was looked at
+    bool is_keyword;   // it takes its list as `batch=`
+    bool has_cost;     // items are asked for their cost
+    // Who runs the one batch of a batcher with concurrency 1 right now.
+    atomic_ulong inside_thread; // 0: nobody
+    PyObject *inside_task;      /* borrowed; alive while it steps */
+} Batcher;
+
+#define Batcher_CAST(op) ((Batcher *)(op))
+
+extern PyModuleDef ab_module;
+extern PyType_Spec ab_batcher_spec, ab_reader_spec, ab_run_spec,
+    ab_group_spec;
+
+/* ---- batcher.c ---- */
+
+/* The batcher's object, a new reference; NULL without an exception if it is
+ * gone. */
+Batcher *ab_object_of(struct ab_batcher *core);
+
+/* ---- todo.c ---- */
+
+/* Do what a call of the core left to do.  `loop`: the running one, or NULL. */
+void ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo);
+
+/* ---- status.c ---- */
+
+/* The one place where a status becomes an exception: a new reference. */
+PyObject *ab_exception_of(Batcher *self, enum ab_status status);
+
+/* ---- loop.c ---- */
+
+/* The running loop, a new reference; NULL without an exception: none. */
+PyObject *ab_running_loop(struct ab_state *state);
+
+/* Have the batcher know `loop` (NULL: callers without one). */
+int ab_enter_loop(Batcher *self, PyObject *loop);
+
+/* Wake the loop of `mailbox` from any attached thread. */
+void ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox);
+
+/* Does the loop of the batcher's home run?  1 or 0. */
+int ab_home_runs(Batcher *self);
+
+/* ---- intake.c ---- */
+
+PyObject *Batcher_process(PyObject *op, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *names);
+PyObject *Batcher_process_many(PyObject *op, PyObject *const *args,
+                               Py_ssize_t nargs, PyObject *names);
+PyObject *Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
+                                     Py_ssize_t nargs, PyObject *names);
+PyObject *Batcher_submit(PyObject *op, PyObject *item);
+PyObject *Batcher_withdraw(PyObject *op, PyObject *number);
+PyObject *Batcher_watch(PyObject *op, PyObject *unused);
+int ab_inspect(Batcher *self);
+
+/* ---- waiter.c ---- */
+
+/* Has the waiter stopped waiting?  1 or 0. */
+int ab_waiter_is_done(struct ab_state *state, PyObject *waiter);
+
+/* The waiter's item goes into a batch: 0 if it does not wait any more. */
+int ab_waiter_begin(struct ab_state *state, PyObject *waiter);
+
+/* Tell it; `is_error`: the value is an exception to raise. */
+void ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
+                    PyObject *value, bool is_error);
+
+/* A new group of `size` items, whose future is of the running loop. */
+PyObject *ab_group_new(struct ab_state *state, size_t size, bool returns);
+PyObject *ab_group_future(PyObject *group); /* borrowed */
+
+/* Drop queued entries whose waiters are done; `only_head`: up to the first
+ * that waits. */
+void ab_sweep(Batcher *self, PyObject *loop, bool only_head);
+
+/* ---- deliver.c ---- */
+
+/* Tell all that can be told here, and wake the loops that tell the rest.
+ * `loop`: the running one or NULL. */
+void ab_deliver(Batcher *self, PyObject *loop);
+
+/* Tell up to *budget waiters of `link`; what is left is posted. */
+void ab_tell_link(Batcher *self, struct ab_link *link, size_t *budget);
+
+/* ---- settle.c ---- */
+
+/* End `batch` with what process_batch returned or raised (new references are
+ * not taken), tell, and let the batch go.  `loop`: the running one or NULL. */
+void ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
+                      PyObject *loop);
+void ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
+                     PyObject *loop);
+
+/* Refuse everything that waits in `what` (enum ab_collect) with `error`. */
+int ab_refuse(Batcher *self, struct ab_link *link, unsigned what,
+              PyObject *error, PyObject *loop);
+
+/* ---- dispatch.c ---- */
+
+/* Cut a batch that `link` (NULL: a worker) hosts; *items is its list, a new
+ * reference.  NULL without an exception: nothing is due. */
+struct ab_batch *ab_cut(Batcher *self, struct ab_link *link, PyObject *loop,
+                        PyObject **items);
+
+/* Cut and start one batch on the running loop, if one is due. */
+void ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop);
+
+/* Cut and run one batch on this worker, or hand it to the executor. */
+void ab_dispatch_on_worker(Batcher *self);
+
+/* Call process_batch(items) as its signature wants it: a new reference. */
+PyObject *ab_call_process_batch(Batcher *self, PyObject *items);
+
+/* ---- run.c ---- */
+
+/* A batch being run: the coroutine of its task, or the done callback of its
+ * executor future.  Owns the batch; dropped unfinished, it rejects it. */
+PyObject *ab_run_new(Batcher *self, struct ab_batch *batch, PyObject *items);
+
+/* Take the batch away from the run: somebody else settles it. */
+struct ab_batch *ab_run_take_batch(PyObject *run);
+
+/* The task that drives the run; nothing if the run is over. */
+void ab_run_set_task(PyObject *run, PyObject *task);
+
+/* Until the run ends, busy loops let other threads have the interpreter. */
+void ab_run_begin_yield(PyObject *run);
+
+/* ---- worker.c ---- */
+
+/* Start a worker that the core has counted.  Rejects what waits if none can
+ * be started and none is alive. */
+void ab_start_worker(Batcher *self, PyObject *loop);
+
+/* Exit does not wait for workers that run a batch now; a worker that ends one
+ * all the same is waited for again. */
+void ab_abandon_workers(Batcher *self);
+void ab_reclaim_worker(struct ab_batch *batch);
+
+/* At exit: no worker starts any more, queued items are rejected, and running
+ * batches are waited for. */
+void ab_workers_init(void);
+PyObject *ab_end_workers(PyObject *module, PyObject *unused);
+
+#endif

@@ -1,0 +1,235 @@
+/* Workers: threads of Python that wait detached, in the core, and attach to
+ * run a batch of a sync process_batch.
+ *
+ * They are started without waiting for them: a thread that waited for a new
+ * one to begin would stand in line for the interpreter behind a busy loop.
+ * They end with their batcher, when it is stopped or dropped, and at exit
+ * through a callback of threading, which runs before the interpreter goes.
+ * That callback waits until running batches have ended, but not for those
+ * whose callers have been told by a forced stop.
+ */
+#include "binding/state.h"
+
+#include "core/registry.h"
+
+static struct {
+    struct ab_mutex mutex;
+    struct ab_cond ended;
+    bool is_initialized;
+    size_t alive; // workers, less those nobody waits for
+    unsigned generation;
+} workers;
+
+void
+ab_workers_init(void)
+{
+    if (!workers.is_initialized
+        || workers.generation != ab_registry_generation()) {
+        ab_mutex_init(&workers.mutex);
+        ab_cond_init(&workers.ended);
+        workers.is_initialized = true;
+        workers.generation = ab_registry_generation();
+        workers.alive = 0;
+    }
+}
+
+static void
+lock_workers(void)
+{
+    ab_workers_init(); // the child of a fork has none, whatever was counted
+    ab_mutex_lock(&workers.mutex);
+}
+
+static void
+count_worker(int change)
+{
+    lock_workers();
+    workers.alive = (size_t)((Py_ssize_t)workers.alive + change);
+    ab_cond_broadcast(&workers.ended);
+    ab_mutex_unlock(&workers.mutex);
+}
+
+/* ---- the thread ---- */
+
+static void
+serve(Batcher *self)
+{
+    ab_dispatch_on_worker(self);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+}
+
+static PyObject *
+work(PyObject *capsule, PyObject *Py_UNUSED(unused))
+{
+    struct ab_batcher *core = PyCapsule_GetPointer(capsule, NULL);
+    bool is_new = true, has_work;
+    for (;;) {
+        Py_BEGIN_ALLOW_THREADS
+        has_work = ab_worker_wait(core, is_new);
+#ifndef Py_GIL_DISABLED
+        if (has_work) {
+            ab_yield_begin(); // attaching is where starving begins
+        }
+#endif
+        Py_END_ALLOW_THREADS
+        if (!has_work) {
+            break;
+        }
+        is_new = false;
+        Batcher *self = ab_object_of(core);
+        if (self != NULL) {
+            serve(self);
+            Py_DECREF(self);
+        }
+#ifndef Py_GIL_DISABLED
+        ab_yield_end();
+#endif
+    }
+    // Attached until the thread state is gone: whoever waits for this count
+    // attaches after that.
+    count_worker(-1);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef work_method = {"_work", work, METH_NOARGS, NULL};
+
+static void
+release_core(PyObject *capsule)
+{
+    ab_batcher_release(PyCapsule_GetPointer(capsule, NULL));
+}
+
+static int
+start_thread(Batcher *self)
+{
+    struct ab_state *state = self->state;
+    if (!state->ends_workers) {
+        PyObject *answer = PyObject_CallOneArg(state->_register_atexit,
+                                               state->end_workers);
+        if (answer == NULL) {
+            return -1;
+        }
+        Py_DECREF(answer);
+        state->ends_workers = true;
+    }
+    PyObject *capsule = PyCapsule_New(self->core, NULL, release_core);
+    if (capsule == NULL) {
+        return -1;
+    }
+    ab_batcher_acquire(self->core);
+    PyObject *function = PyCFunction_New(&work_method, capsule);
+    Py_DECREF(capsule);
+    if (function == NULL) {
+        return -1;
+    }
+    PyObject *nothing = PyTuple_New(0);
+    PyObject *thread = NULL;
+    if (nothing != NULL) {
+        count_worker(1);
+        thread = PyObject_CallFunctionObjArgs(state->start_new_thread,
+                                              function, nothing, NULL);
+        if (thread == NULL) {
+            count_worker(-1);
+        }
+        Py_DECREF(nothing);
+    }
+    Py_DECREF(function);
+    Py_XDECREF(thread);
+    return thread == NULL ? -1 : 0;
+}
+
+void
+ab_start_worker(Batcher *self, PyObject *loop)
+{
+    if (start_thread(self) == 0) {
+        return;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    ab_worker_failed_to_start(self->core);
+    ab_mutex_lock(&self->core->mutex);
+    bool has_none = self->core->synced_data.workers == 0;
+    ab_mutex_unlock(&self->core->mutex);
+    if (has_none
+        && ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
+                     loop)
+               < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_DECREF(error);
+}
+
+/* ---- a forced stop ---- */
+
+void
+ab_abandon_workers(Batcher *self)
+{
+    int abandoned = 0;
+    ab_mutex_lock(&self->core->mutex);
+    if (self->core->synced_data.host == AB_HOST_WORKER) {
+        for (struct ab_batch *batch = self->core->synced_data.batches.first;
+             batch != NULL; batch = batch->next) {
+            if (batch->is_running && !batch->is_abandoned) {
+                batch->is_abandoned = true;
+                abandoned++;
+            }
+        }
+    }
+    ab_mutex_unlock(&self->core->mutex);
+    count_worker(-abandoned);
+}
+
+void
+ab_reclaim_worker(struct ab_batch *batch)
+{
+    ab_mutex_lock(&batch->batcher->mutex);
+    bool was_abandoned = batch->is_abandoned;
+    batch->is_abandoned = false;
+    ab_mutex_unlock(&batch->batcher->mutex);
+    if (was_abandoned) {
+        count_worker(1);
+    }
+}
+
+/* ---- the end ---- */
+
+static void
+reject_waiting(struct ab_batcher *core)
+{
+    Batcher *self = ab_object_of(core);
+    if (self == NULL) {
+        return;
+    }
+    ab_mutex_lock(&core->mutex);
+    bool is_hosted = core->synced_data.host == AB_HOST_WORKER;
+    ab_mutex_unlock(&core->mutex);
+    PyObject *error = ab_exception_of(self, AB_QUITTING);
+    if (error == NULL
+        || (is_hosted
+            && ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG,
+                         error, NULL)
+                   < 0)) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(error);
+    Py_DECREF(self);
+}
+
+PyObject *
+ab_end_workers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    ab_workers_quit();
+    struct ab_batcher *core = NULL;
+    while ((core = ab_registry_next(core)) != NULL) {
+        reject_waiting(core);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    lock_workers();
+    while (workers.alive > 0) {
+        ab_cond_wait(&workers.ended, &workers.mutex);
+    }
+    ab_mutex_unlock(&workers.mutex);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}

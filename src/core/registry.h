@@ -1,0 +1,39 @@
+/* All batchers and mailboxes of the process, so that a fork can be survived:
+ * before it every lock is taken, in order, and the child starts clean.
+ *
+ * Lock order: registry, batcher, mailbox, aggregator.  Never back.
+ */
+#ifndef AB_CORE_REGISTRY_H
+#define AB_CORE_REGISTRY_H
+
+#include "core/base.h"
+#include "core/sync.h"
+
+struct ab_batcher;
+struct ab_mailbox;
+
+extern struct ab_registry {
+    struct ab_mutex mutex;
+    struct {
+        struct ab_batcher *batchers;
+        struct ab_mailbox *mailboxes;
+        bool handles_forks;
+    } synced_data;
+} ab_registry;
+
+/* Enter and leave the lists.  The first to enter registers the fork
+ * handlers. */
+void ab_registry_add_batcher(struct ab_batcher *batcher);
+void ab_registry_remove_batcher(struct ab_batcher *batcher);
+void ab_registry_add_mailbox(struct ab_mailbox *mailbox);
+void ab_registry_remove_mailbox(struct ab_mailbox *mailbox);
+
+/* The next batcher, acquired, in a walk that starts with NULL and releases
+ * what it gives in.  One added meanwhile may be missed. */
+struct ab_batcher *ab_registry_next(struct ab_batcher *after);
+
+/* Counts the forks behind this process: threads of an older generation are
+ * not here any more. */
+unsigned ab_registry_generation(void);
+
+#endif
