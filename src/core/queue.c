@@ -122,6 +122,7 @@ advance(struct ab_queue *queue)
         queue->head = empty->next;
         queue->head_at = 0;
         ab_release(queue->spare);
+        empty->next = NULL;
         queue->spare = empty; // one is kept: a steady queue allocates nothing
     }
 }
