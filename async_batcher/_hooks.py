@@ -24,9 +24,7 @@ _REFUSED_RESULTS = (str, bytes, bytearray, Mapping, Set, Iterator, AsyncGenerato
 def inspect_process_batch(batcher: Any) -> tuple[bool, bool]:
     """Tell whether process_batch is async, and whether it takes its list as ``batch=``."""
     function = batcher.process_batch
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - a callable object may be async
-    )
+    is_async = inspect.iscoroutinefunction(function)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin may have no signature

@@ -46,19 +46,14 @@ sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
     return !is_gone;
 }
 
-/* Tell up to `most` waiters of `link`; how many were taken.  They are counted
- * first: a waiter that resumes finds itself in the statistics. */
-static size_t
-tell_some(Batcher *self, struct ab_link *link, size_t most, bool is_dead)
+/* They are counted first: a waiter that resumes finds itself in the
+ * statistics. */
+static void
+tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
+             size_t count, bool is_dead)
 {
     struct ab_state *state = self->state;
-    struct ab_parcel parcels[AB_PARCELS];
     bool is_told[AB_PARCELS];
-    size_t count =
-        ab_link_take(link, parcels, most < AB_PARCELS ? most : AB_PARCELS);
-    if (count == 0) {
-        return 0;
-    }
     struct ab_told told = {0};
     for (size_t i = 0; i < count; i++) {
         is_told[i] = sort_parcel(state, &parcels[i], is_dead, &told);
@@ -76,17 +71,19 @@ tell_some(Batcher *self, struct ab_link *link, size_t most, bool is_dead)
         Py_XDECREF(value);
     }
     ab_finish_todo(self, NULL, &todo);
-    return count;
 }
 
 void
 ab_tell_link(Batcher *self, struct ab_link *link, size_t *budget)
 {
     while (*budget > 0) {
-        size_t count = tell_some(self, link, *budget, false);
+        struct ab_parcel parcels[AB_PARCELS];
+        size_t count = ab_link_take(
+            link, parcels, *budget < AB_PARCELS ? *budget : AB_PARCELS);
         if (count == 0) {
             return;
         }
+        tell_parcels(self, link, parcels, count, false);
         *budget -= count;
     }
 }
@@ -123,10 +120,13 @@ ab_deliver(Batcher *self, PyObject *loop)
         tell_own(self, loop);
     }
     for (;;) {
+        struct ab_parcel parcels[AB_PARCELS];
+        struct ab_link *link = NULL;
         struct ab_mailbox *wake;
-        struct ab_link *link = ab_batcher_next_outbox(self->core, &wake);
-        if (link != NULL) {
-            (void)tell_some(self, link, AB_PARCELS, link->mailbox != NULL);
+        size_t count = ab_batcher_take_stray(self->core, parcels, AB_PARCELS,
+                                             &link, &wake);
+        if (count > 0) {
+            tell_parcels(self, link, parcels, count, link->mailbox != NULL);
         }
         else if (wake != NULL) {
             ab_wake_loop(self->state, wake);

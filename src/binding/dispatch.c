@@ -3,10 +3,11 @@
 
 /* ---- the cut ---- */
 
-/* Take the items of cancelled waiters out of entries[from ..]. */
-static void
+/* Take the items of cancelled waiters out of entries[from ..]; how many. */
+static size_t
 set_aside_cancelled(Batcher *self, struct ab_batch *batch, size_t from)
 {
+    size_t count = 0;
     for (size_t i = from; i < batch->length; i++) {
         // Nobody else takes entries out of a batch that is forming.
         struct ab_entry *entry = &batch->entries[i];
@@ -18,7 +19,9 @@ set_aside_cancelled(Batcher *self, struct ab_batch *batch, size_t from)
         entry->value = entry->waiter = NULL;
         Py_DECREF(value);
         Py_DECREF(waiter);
+        count++;
     }
+    return count;
 }
 
 /* The items move from the entries to the list, each visited by the collector
@@ -57,10 +60,11 @@ ab_cut(Batcher *self, struct ab_link *link, PyObject *loop, PyObject **items)
         ab_finish_todo(self, loop, &todo);
         return NULL;
     }
-    size_t added;
-    while ((added = ab_batch_fill(batch, &todo)) > 0) {
-        set_aside_cancelled(self, batch, batch->length - added);
-    }
+    size_t added, set_aside;
+    do {
+        added = ab_batch_fill(batch, &todo);
+        set_aside = set_aside_cancelled(self, batch, batch->length - added);
+    } while (set_aside > 0); // there is room for as many again
     bool is_started = ab_batch_start(batch, &todo);
     ab_finish_todo(self, loop, &todo);
     ab_deliver(self, loop); // some who waited for space were admitted
@@ -239,10 +243,13 @@ void
 ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
 {
     ab_mutex_lock(&self->core->mutex);
-    bool is_hinted = self->core->synced_data.hint == AB_HINT_GIVEN
-                     && self->core->synced_data.host != AB_HOST_WORKER;
+    bool is_hinted = self->core->synced_data.hint == AB_HINT_GIVEN;
+    enum ab_host host = self->core->synced_data.host;
     ab_mutex_unlock(&self->core->mutex);
-    if (!is_hinted) {
+    if (!is_hinted || host == AB_HOST_WORKER) {
+        struct ab_todo todo = {0};
+        ab_batcher_look(self->core, link->mailbox, &todo);
+        ab_finish_todo(self, loop, &todo);
         return;
     }
     PyObject *items;
@@ -250,7 +257,7 @@ ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
     if (batch == NULL) {
         return;
     }
-    int status = self->executor == NULL
+    int status = host == AB_HOST_LOOP
                      ? start_task(self, batch, items, loop)
                      : start_in_executor(self, batch, items);
     Py_DECREF(items);

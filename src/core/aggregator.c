@@ -229,7 +229,6 @@ ab_aggregator_after_fork_parent(void)
 void
 ab_aggregator_after_fork_child(void)
 {
-    ab_mutex_init(&aggregator.mutex);
     if (aggregator.is_initialized) {
         ab_cond_init(&aggregator.wakeup);
     }
@@ -238,4 +237,5 @@ ab_aggregator_after_fork_child(void)
     }
     aggregator.synced_data.length = 0;
     aggregator.synced_data.is_running = false;
+    ab_mutex_unlock(&aggregator.mutex);
 }

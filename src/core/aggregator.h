@@ -45,6 +45,6 @@ void ab_aggregator_wake(void);
  * with an empty heap. */
 void ab_aggregator_before_fork(void) AB_UNCHECKED;
 void ab_aggregator_after_fork_parent(void) AB_UNCHECKED;
-void ab_aggregator_after_fork_child(void);
+void ab_aggregator_after_fork_child(void) AB_UNCHECKED;
 
 #endif

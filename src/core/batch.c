@@ -2,6 +2,8 @@
 
 #include "core/clock.h"
 
+#define AB_FIRST_CAPACITY 128 // of a batch; it grows as it is filled
+
 /* ---- lists ---- */
 
 static void
@@ -45,7 +47,8 @@ ab_batch_new_locked(struct ab_batcher *batcher, struct ab_batch_list *list,
 void
 ab_batch_end_locked(struct ab_batch *batch)
 {
-    if (batch->is_running || batch->untold > 0 || batch->holders > 0) {
+    if (batch->is_running || batch->untold > 0 || batch->holders > 0
+        || batch->list == NULL) { // the parent's, in the child of a fork
         return;
     }
     take_off(batch);
@@ -77,13 +80,9 @@ ab_batch_cut(struct ab_batcher *batcher, struct ab_link *host,
         ab_decide_locked(batcher, own, now_ns, todo);
         goto done;
     }
-    size_t most = view.waiting;
-    if ((uint64_t)most
-        > (uint64_t)batcher->synced_data.limits.max_batch_size) {
-        most = (size_t)batcher->synced_data.limits.max_batch_size;
-    }
-    struct ab_batch *batch =
-        ab_batch_new_locked(batcher, &batcher->synced_data.batches, most);
+    struct ab_batch *batch = ab_batch_new_locked(
+        batcher, &batcher->synced_data.batches,
+        view.waiting < AB_FIRST_CAPACITY ? view.waiting : AB_FIRST_CAPACITY);
     if (batch == NULL) {
         ab_batcher_try_later_locked(batcher);
         status = AB_NO_MEMORY;
@@ -268,7 +267,6 @@ publish(struct ab_batch *batch, struct ab_entry *entry)
     entry->next = NULL;
     *link->synced_data.outbox_end = entry;
     link->synced_data.outbox_end = &entry->next;
-    link->synced_data.outbox_length++;
     batch->untold++;
 }
 
@@ -362,7 +360,7 @@ gather(struct ab_batch_list *list, const struct ab_link *link,
                 *entry = (struct ab_entry){0};
             }
         }
-        if (to != NULL && is_pair) {
+        if (to != NULL && is_pair && batch->entries[0].waiter == NULL) {
             ab_batch_end_locked(batch);
         }
     }
@@ -436,16 +434,14 @@ done:
 
 /* ---- telling ---- */
 
-size_t
-ab_link_take(struct ab_link *link, struct ab_parcel *parcels, size_t count)
+static size_t
+take_parcels(struct ab_link *link, struct ab_parcel *parcels, size_t count)
 {
     size_t taken = 0;
-    ab_mutex_lock(&link->batcher->mutex);
     while (taken < count && link->synced_data.outbox != NULL) {
         struct ab_entry *entry = link->synced_data.outbox;
         struct ab_batch *batch = entry->batch;
         link->synced_data.outbox = entry->next;
-        link->synced_data.outbox_length--;
         if (entry->next == NULL) {
             link->synced_data.outbox_end = &link->synced_data.outbox;
         }
@@ -460,6 +456,14 @@ ab_link_take(struct ab_link *link, struct ab_parcel *parcels, size_t count)
         batch->untold--;
         ab_batch_end_locked(batch);
     }
+    return taken;
+}
+
+size_t
+ab_link_take(struct ab_link *link, struct ab_parcel *parcels, size_t count)
+{
+    ab_mutex_lock(&link->batcher->mutex);
+    size_t taken = take_parcels(link, parcels, count);
     ab_mutex_unlock(&link->batcher->mutex);
     return taken;
 }
@@ -476,39 +480,43 @@ ab_link_told(struct ab_link *link, const struct ab_told *told,
     meter->completed += told->completed;
     meter->failed += told->failed;
     meter->cancelled += told->cancelled;
+    AB_ASSERT(batcher->synced_data.outstanding >= outstanding);
     batcher->synced_data.outstanding -= outstanding;
     ab_link_unpend_locked(link, outstanding + told->watchers, todo);
     ab_batcher_tell_idle_locked(batcher);
     ab_mutex_unlock(&batcher->mutex);
 }
 
-struct ab_link *
-ab_batcher_next_outbox(struct ab_batcher *batcher, struct ab_mailbox **wake)
+size_t
+ab_batcher_take_stray(struct ab_batcher *batcher, struct ab_parcel *parcels,
+                      size_t count, struct ab_link **link,
+                      struct ab_mailbox **wake)
 {
-    struct ab_link *link;
+    size_t taken = 0;
     *wake = NULL;
     ab_mutex_lock(&batcher->mutex);
-    for (link = batcher->synced_data.links; link != NULL;
-         link = link->synced_data.next) {
-        if (link->synced_data.outbox == NULL) {
+    for (struct ab_link *each = batcher->synced_data.links;
+         each != NULL && taken == 0 && *wake == NULL;
+         each = each->synced_data.next) {
+        if (each->synced_data.outbox == NULL) {
             continue;
         }
         enum ab_posted posted =
-            link->mailbox != NULL
-                ? ab_mailbox_post(link->mailbox, link, false)
+            each->mailbox != NULL
+                ? ab_mailbox_post(each->mailbox, each, false)
                 : AB_POST_CLOSED;
         if (posted == AB_POSTED_WAKE) {
-            ab_mailbox_acquire(link->mailbox);
-            *wake = link->mailbox;
-            link = NULL;
-            break;
+            ab_mailbox_acquire(each->mailbox);
+            *wake = each->mailbox;
         }
-        if (posted == AB_POST_CLOSED) {
-            break;
+        else if (posted == AB_POST_CLOSED) {
+            // Under the same lock: what is owed keeps the link from here on.
+            taken = take_parcels(each, parcels, count);
+            *link = each;
         }
     }
     ab_mutex_unlock(&batcher->mutex);
-    return link;
+    return taken;
 }
 
 void
@@ -544,7 +552,8 @@ ab_backlog_admit_locked(struct ab_batcher *batcher)
         }
         entry->enqueued_ns = ab_clock_now_ns();
         if (ab_queue_push(&batcher->synced_data.queue, entry, 1) != AB_OK) {
-            return; // tried again with the next change
+            ab_batcher_try_later_locked(batcher);
+            return;
         }
         *entry = (struct ab_entry){0};
         batcher->synced_data.meter.submitted++;
@@ -570,6 +579,7 @@ ab_batcher_withdraw(struct ab_batcher *batcher, uint64_t number,
         batcher->synced_data.outstanding -= 2;
         ab_link_unpend_locked(out[0].link, 2, todo);
         ab_backlog_admit_locked(batcher);
+        ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
         ab_batcher_tell_idle_locked(batcher);
     }
     ab_mutex_unlock(&batcher->mutex);
@@ -588,6 +598,7 @@ ab_batcher_drop(struct ab_batcher *batcher, uint64_t number,
         batcher->synced_data.outstanding--;
         ab_link_unpend_locked(out->link, 1, todo);
         ab_backlog_admit_locked(batcher);
+        ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
         ab_batcher_tell_idle_locked(batcher);
     }
     ab_mutex_unlock(&batcher->mutex);
@@ -601,7 +612,7 @@ ab_batcher_hosted_by(struct ab_batcher *batcher, struct ab_link *link)
 {
     ab_mutex_lock(&batcher->mutex);
     struct ab_batch *batch = batcher->synced_data.batches.first;
-    while (batch != NULL && batch->host != link) {
+    while (batch != NULL && (batch->host != link || batch->is_forming)) {
         batch = batch->next;
     }
     if (batch != NULL) {
@@ -616,6 +627,7 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
                      struct ab_todo *todo)
 {
     ab_mutex_lock(&batcher->mutex);
+    ab_mailbox_unpop(link->mailbox, link);
     batcher->synced_data.retry_ns = AB_NEVER;
     if (batcher->synced_data.home == link) {
         batcher->synced_data.home = NULL;
@@ -634,6 +646,12 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
                    != NULL) {
             batcher->synced_data.home = other;
         }
+    }
+    struct ab_link *home = batcher->synced_data.home;
+    if (home != NULL && !home->mailbox->has_fd
+        && ab_mailbox_post(home->mailbox, home, true) == AB_POSTED_WAKE) {
+        ab_mailbox_acquire(home->mailbox); // it keeps the time from now on
+        todo->wake = home->mailbox;
     }
     ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
     ab_mutex_unlock(&batcher->mutex);

@@ -54,7 +54,8 @@ enum ab_status ab_batch_cut(struct ab_batcher *batcher, struct ab_link *host,
                             struct ab_batch **out, struct ab_todo *todo);
 
 /* Count those of the new entries gone whose waiter is NULL by now, then add
- * what still fits.  How many were added. */
+ * what still fits.  How many were added; needed again only if the caller set
+ * some of them aside. */
 size_t ab_batch_fill(struct ab_batch *batch, struct ab_todo *todo);
 
 /* The batch is complete: entries[0 .. length) are its items.  False if all
@@ -99,8 +100,7 @@ struct ab_parcel {
     bool is_failed;
 };
 
-/* Take up to `count` parcels out of the link's outbox.  Thread: loop; or any
- * attached one if the link has no loop, or a closed one. */
+/* Take up to `count` parcels out of the link's outbox.  Thread: loop. */
 size_t ab_link_take(struct ab_link *link, struct ab_parcel *parcels,
                     size_t count);
 
@@ -114,12 +114,13 @@ struct ab_told {
 void ab_link_told(struct ab_link *link, const struct ab_told *told,
                   struct ab_todo *todo);
 
-/* What the outboxes need of the caller, one at a time: a link whose waiters
- * are of no loop or of a closed one, to be taken here and now; or, in `wake`
- * and acquired, a mailbox whose loop must be woken.  Neither: all is known
- * where it belongs. */
-struct ab_link *ab_batcher_next_outbox(struct ab_batcher *batcher,
-                                       struct ab_mailbox **wake);
+/* What the outboxes need of the caller, one thing at a time: parcels that are
+ * told on no loop, taken out of `link`, whose loop is none or closed; or, in
+ * `wake` and acquired, a mailbox whose loop must be woken.  0 and NULL: all is
+ * known where it belongs. */
+size_t ab_batcher_take_stray(struct ab_batcher *batcher,
+                             struct ab_parcel *parcels, size_t count,
+                             struct ab_link **link, struct ab_mailbox **wake);
 
 /* Drop entry `number` of the queue: its waiter is gone. */
 bool ab_batcher_drop(struct ab_batcher *batcher, uint64_t number,

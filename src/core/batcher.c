@@ -36,6 +36,7 @@ look_by_timer(struct ab_timer *timer)
     struct ab_batcher *batcher = of_timer(timer);
     ab_mutex_lock(&batcher->mutex);
     batcher->synced_data.armed_ns = AB_NEVER;
+    ab_backlog_admit_locked(batcher);
     ab_decide_locked(batcher, NULL, ab_clock_now_ns(), NULL);
     ab_mutex_unlock(&batcher->mutex);
     ab_batcher_release(batcher);
@@ -122,13 +123,18 @@ forget_dead_links(struct ab_batcher *batcher)
         if (link->mailbox == NULL || link->synced_data.pending > 0
             || atomic_load_explicit(&link->mailbox->loop,
                                     memory_order_relaxed)
-                   != NULL) {
+                   != NULL
+            || ab_mailbox_names(link->mailbox, link)) {
             slot = &link->synced_data.next;
             continue;
         }
         *slot = link->synced_data.next;
         if (batcher->synced_data.home == link) {
             batcher->synced_data.home = NULL;
+            if (batcher->synced_data.hint == AB_HINT_GIVEN
+                && batcher->synced_data.host != AB_HOST_WORKER) {
+                batcher->synced_data.hint = AB_HINT_NONE;
+            }
         }
         ab_mailbox_release(link->mailbox);
         ab_release(link);
@@ -422,8 +428,11 @@ enter(struct ab_batcher *batcher, void *loop, struct ab_link **link)
     if (batcher->synced_data.is_closing) {
         return AB_CLOSED;
     }
-    if (batcher->synced_data.host == AB_HOST_WORKER
-        && ab_workers_are_quitting()) {
+    bool needs_worker = batcher->synced_data.host == AB_HOST_WORKER
+                        || (batcher->synced_data.host == AB_HOST_EXECUTOR
+                            && batcher->synced_data.home == NULL
+                            && loop == NULL);
+    if (needs_worker && ab_workers_are_quitting()) {
         return AB_QUITTING;
     }
     *link = ab_link_of_locked(batcher, loop);
@@ -441,9 +450,9 @@ ab_batcher_push(struct ab_batcher *batcher, void *loop,
                 struct ab_entry *entries, size_t count, struct ab_todo *todo)
 {
     struct ab_cost cost = {0};
-    int64_t now_ns = ab_clock_now_ns();
     struct ab_link *link;
     ab_mutex_lock(&batcher->mutex);
+    int64_t now_ns = ab_clock_now_ns(); // inside: times ascend in the queue
     enum ab_status status = enter(batcher, loop, &link);
     if (status != AB_OK) {
         goto done;
@@ -550,9 +559,8 @@ ab_batcher_look(struct ab_batcher *batcher, struct ab_mailbox *own,
 {
     int64_t now_ns = ab_clock_now_ns();
     ab_mutex_lock(&batcher->mutex);
-    if (now_ns >= batcher->synced_data.retry_ns) {
-        batcher->synced_data.retry_ns = AB_NEVER;
-    }
+    // Whoever kept the time may come a little early: asked anew if so.
+    batcher->synced_data.retry_ns = AB_NEVER;
     ab_backlog_admit_locked(batcher);
     ab_decide_locked(batcher, own, now_ns, todo);
     ab_mutex_unlock(&batcher->mutex);
@@ -669,11 +677,17 @@ ab_workers_are_quitting(void)
 void
 ab_batcher_after_fork_child(struct ab_batcher *batcher)
 {
-    ab_mutex_init(&batcher->mutex);
     ab_cond_init(&batcher->workers_wanted);
     // The parent's entries are the parent's: their references leak here.
     // Chunks and batches leak with them: no allocator is safe to call yet.
     ab_queue_init(&batcher->synced_data.queue);
+    for (struct ab_batch *batch = batcher->synced_data.batches.first;
+         batch != NULL; batch = batch->next) {
+        // Whoever runs it may be here, and may still settle it.
+        batch->is_running = false;
+        batch->is_settled = true;
+        batch->list = NULL;
+    }
     batcher->synced_data.batches = (struct ab_batch_list){0};
     batcher->synced_data.backlog = (struct ab_batch_list){0};
     batcher->synced_data.watchers = (struct ab_batch_list){0};
@@ -681,8 +695,10 @@ ab_batcher_after_fork_child(struct ab_batcher *batcher)
     batcher->synced_data.outstanding = batcher->synced_data.running = 0;
     batcher->synced_data.pending_links = 0;
     batcher->synced_data.hint = AB_HINT_NONE;
+    batcher->synced_data.hint_wait_ns = AB_HINT_WAIT_NS;
     batcher->synced_data.armed_ns = batcher->synced_data.retry_ns = AB_NEVER;
     batcher->synced_data.flush_number = 0;
     batcher->synced_data.workers = batcher->synced_data.idle_workers = 0;
     batcher->synced_data.meter = (struct ab_meter){0};
+    ab_mutex_unlock(&batcher->mutex);
 }

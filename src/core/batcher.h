@@ -44,7 +44,8 @@ struct ab_batch_list {
 struct ab_batcher {
     struct ab_count refs;
     struct ab_timer timer;           // the window, or an unanswered hint
-    struct ab_batcher *next, **slot; // in the registry
+    struct ab_batcher *next, **slot; // in the registry; NULL: it left
+    uint64_t number;                 // by age
     void *object; /* borrowed; the Python object; alive while one is pending */
     struct ab_mutex mutex;
     struct ab_cond workers_wanted; // a hint for a worker, or time to leave
@@ -164,6 +165,6 @@ void ab_workers_quit(void); // the interpreter ends: all leave when idle
 void ab_workers_resume(void); // a new interpreter begins
 bool ab_workers_are_quitting(void);
 
-void ab_batcher_after_fork_child(struct ab_batcher *batcher);
+void ab_batcher_after_fork_child(struct ab_batcher *batcher) AB_UNCHECKED;
 
 #endif

@@ -11,6 +11,7 @@
 #include "core/registry.h"
 
 #ifndef _WIN32
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 #endif
@@ -75,7 +76,8 @@ fill_fd(struct ab_mailbox *mailbox) AB_REQUIRES(mailbox->mutex)
     uint64_t one = 1;
     // It cannot be full: it holds at most this one.  An interrupted write
     // is done again; nothing else can go wrong with it.
-    while (write(mailbox->synced_data.write_fd, &one, sizeof one) < 0) {
+    while (write(mailbox->synced_data.write_fd, &one, sizeof one) < 0
+           && errno == EINTR) {
     }
     mailbox->synced_data.is_fd_full = true;
 #endif
@@ -89,7 +91,8 @@ empty_fd(struct ab_mailbox *mailbox) AB_REQUIRES(mailbox->mutex)
         return;
     }
     uint64_t value;
-    while (read(mailbox->synced_data.read_fd, &value, sizeof value) < 0) {
+    while (read(mailbox->synced_data.read_fd, &value, sizeof value) < 0
+           && errno == EINTR) {
     }
     mailbox->synced_data.is_fd_full = false;
 #endif
@@ -107,6 +110,7 @@ close_fds(struct ab_mailbox *mailbox) AB_REQUIRES(mailbox->mutex)
     }
 #endif
     mailbox->synced_data.read_fd = mailbox->synced_data.write_fd = -1;
+    mailbox->synced_data.is_fd_full = false;
 }
 
 /* ---- lifetime ---- */
@@ -178,6 +182,10 @@ ab_mailbox_new(struct ab_mailbox **out, bool wants_fd)
     }
     mailbox->has_fd = mailbox->synced_data.write_fd >= 0;
     ab_registry_add_mailbox(mailbox);
+    if (atomic_load_explicit(&sync_batches, memory_order_relaxed) > 0) {
+        (void)ab_aggregator_arm(&mailbox->timer,
+                                ab_clock_now_ns() + AB_YIELD_DELAY_NS);
+    }
     *out = mailbox;
     return AB_OK;
 }
@@ -221,18 +229,18 @@ void
 ab_mailbox_close(struct ab_mailbox *mailbox)
 {
     ab_registry_remove_mailbox(mailbox);
-    ab_mailbox_take(mailbox);
     ab_mutex_lock(&mailbox->mutex);
-    AB_ASSERT(!mailbox->synced_data.is_closed);
-    mailbox->synced_data.is_closed = true;
-    atomic_store_explicit(&mailbox->loop, NULL, memory_order_relaxed);
+    mailbox->synced_data.is_closed = true; // already, in the child of a fork
     close_fds(mailbox);
     ab_mutex_unlock(&mailbox->mutex);
 
+    ab_mailbox_take(mailbox); // with the last that was posted
     struct ab_link *link;
     while ((link = ab_mailbox_next(mailbox)) != NULL) {
         ab_batcher_release(link->batcher);
     }
+    // Only now may a batcher forget the links: none is a letter any more.
+    atomic_store_explicit(&mailbox->loop, NULL, memory_order_release);
     ab_aggregator_disarm(&mailbox->timer);
     ab_aggregator_unreserve(false);
 }
@@ -240,12 +248,12 @@ ab_mailbox_close(struct ab_mailbox *mailbox)
 void
 ab_mailbox_after_fork_child(struct ab_mailbox *mailbox)
 {
-    ab_mutex_init(&mailbox->mutex);
     mailbox->synced_data.is_closed = true;
     atomic_store_explicit(&mailbox->loop, NULL, memory_order_relaxed);
     close_fds(mailbox);
     forget_letters(mailbox);
     mailbox->synced_data.kept = NULL;
+    ab_mutex_unlock(&mailbox->mutex);
 }
 
 /* ---- letters ---- */
@@ -371,9 +379,28 @@ ab_mailbox_pop_kept(struct ab_mailbox *mailbox)
     if (link != NULL) {
         ab_batcher_acquire(link->batcher);
         unlink_kept(mailbox, link);
+        link->mailbox_data.is_popped = true;
     }
     ab_mutex_unlock(&mailbox->mutex);
     return link;
+}
+
+void
+ab_mailbox_unpop(struct ab_mailbox *mailbox, struct ab_link *link)
+{
+    ab_mutex_lock(&mailbox->mutex);
+    link->mailbox_data.is_popped = false;
+    ab_mutex_unlock(&mailbox->mutex);
+}
+
+bool
+ab_mailbox_names(struct ab_mailbox *mailbox, const struct ab_link *link)
+{
+    ab_mutex_lock(&mailbox->mutex);
+    bool is_named =
+        link->mailbox_data.is_popped || link->mailbox_data.is_posted;
+    ab_mutex_unlock(&mailbox->mutex);
+    return is_named;
 }
 
 /* ---- yielding ---- */

@@ -32,13 +32,13 @@ struct ab_link {
         struct ab_link *next;
         size_t pending; // entries queued and not told, and batches hosted
         struct ab_entry *outbox, **outbox_end; // to be told, oldest first
-        size_t outbox_length;
     } synced_data;
     struct { // under the mailbox's mutex
         struct ab_link *next_letter;
         bool is_posted;
         /* The mailbox keeps the batcher's object alive while pending > 0. */
         struct ab_link *next_kept, **kept_slot;
+        bool is_popped; // whoever closes the mailbox still names it
     } mailbox_data;
 };
 
@@ -109,6 +109,10 @@ void ab_mailbox_unkeep(struct ab_mailbox *mailbox, struct ab_link *link);
 /* Take a link, its batcher acquired, off a closed mailbox's kept ones, each
  * once; NULL at the end.  The reference it kept stays with `pending`. */
 struct ab_link *ab_mailbox_pop_kept(struct ab_mailbox *mailbox);
+void ab_mailbox_unpop(struct ab_mailbox *mailbox, struct ab_link *link);
+
+/* Does a letter or a close still name the link? */
+bool ab_mailbox_names(struct ab_mailbox *mailbox, const struct ab_link *link);
 
 /* Yielding.  A thread that runs Python beside a busy loop starves: the loop
  * drops and retakes the interpreter lock faster than a waiter can get it.
@@ -123,6 +127,6 @@ void ab_mailbox_yielded(struct ab_mailbox *mailbox, int64_t away_ns);
 
 /* The child of a fork has none of the parent's loops: close, write nothing,
  * forget every letter. */
-void ab_mailbox_after_fork_child(struct ab_mailbox *mailbox);
+void ab_mailbox_after_fork_child(struct ab_mailbox *mailbox) AB_UNCHECKED;
 
 #endif

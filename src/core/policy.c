@@ -21,7 +21,8 @@ ab_policy_decide(const struct ab_limits *limits, const struct ab_view *view,
     if ((uint64_t)view->waiting >= (uint64_t)limits->max_batch_size) {
         return cut(AB_REASON_FULL);
     }
-    if (ab_cost_reaches(&view->cost, limits->max_batch_cost)) {
+    if (limits->max_batch_cost != AB_UNLIMITED
+        && ab_cost_reaches(&view->cost, limits->max_batch_cost)) {
         return cut(AB_REASON_COST);
     }
     if (view->is_draining) {

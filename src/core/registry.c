@@ -63,7 +63,7 @@ after_fork_child(void) AB_UNCHECKED
          b = b->next) {
         ab_batcher_after_fork_child(b);
     }
-    ab_mutex_init(&ab_registry.mutex);
+    ab_mutex_unlock(&ab_registry.mutex);
 }
 
 static void
@@ -91,6 +91,7 @@ ab_registry_add_batcher(struct ab_batcher *batcher)
     handle_forks();
     batcher->next = ab_registry.synced_data.batchers;
     batcher->slot = &ab_registry.synced_data.batchers;
+    batcher->number = ++ab_registry.synced_data.batcher_number;
     if (batcher->next != NULL) {
         batcher->next->slot = &batcher->next;
     }
@@ -106,6 +107,8 @@ ab_registry_remove_batcher(struct ab_batcher *batcher)
     if (batcher->next != NULL) {
         batcher->next->slot = batcher->slot;
     }
+    batcher->next = NULL;
+    batcher->slot = NULL; // a walk that stands here finds its place anew
     ab_mutex_unlock(&ab_registry.mutex);
 }
 
@@ -138,8 +141,15 @@ struct ab_batcher *
 ab_registry_next(struct ab_batcher *after)
 {
     ab_mutex_lock(&ab_registry.mutex);
-    struct ab_batcher *next =
-        after != NULL ? after->next : ab_registry.synced_data.batchers;
+    struct ab_batcher *next = ab_registry.synced_data.batchers;
+    if (after != NULL && after->slot != NULL) {
+        next = after->next;
+    }
+    else if (after != NULL) { // it left; the list is ordered, youngest first
+        while (next != NULL && next->number > after->number) {
+            next = next->next;
+        }
+    }
     if (next != NULL) {
         ab_batcher_acquire(next);
     }

@@ -17,6 +17,7 @@ extern struct ab_registry {
     struct {
         struct ab_batcher *batchers;
         struct ab_mailbox *mailboxes;
+        uint64_t batcher_number; // of the youngest
         bool handles_forks;
     } synced_data;
 } ab_registry;
