@@ -75,6 +75,9 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         [0, 2, 4, 6]
     """
 
+    _is_stopping = False
+    _is_stopped = False
+
     def __init__(
         self,
         *,
@@ -113,7 +116,6 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         self._limits: dict[str, Any] = {**limits, "max_queue_time": max_queue_time}
         self._executor = executor
         self._cost = cost
-        self._is_stopping = self._is_stopped = False
         self._runners: set[asyncio.Future[None]] = set()
 
     @abc.abstractmethod
@@ -249,6 +251,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             >>> asyncio.run(Doubler().is_running())
             False
         """
+        self._check()
         return bool(self._snapshot()["is_used"]) and not self._is_stopped
 
     async def idle(self) -> None:
@@ -266,6 +269,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             >>> asyncio.run(main())
             True
         """
+        self._check()
         if self._is_inside():
             raise RuntimeError("process_batch cannot wait for its own batch to end")
         await self._watch()
@@ -296,6 +300,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             >>> asyncio.run(main())
             42
         """
+        self._check()
         timeout = _checks.check_timeout("timeout", timeout)
         self._is_stopping = True
         if force:
@@ -352,13 +357,16 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             >>> Doubler().stats.completed
             0
         """
+        self._check()
         return make_stats(self._snapshot())
 
     def _limit(name: str) -> property:  # type: ignore[misc]  # noqa: N805 - makes properties
         def read(self: AsyncBatcher[Any, Any]) -> Any:
+            self._check()
             return self._limits[name]
 
         def write(self: AsyncBatcher[Any, Any], value: Any) -> None:
+            self._check()
             limits = {**self._limits, name: value}
             window = limits.pop("max_queue_time")
             native = [_checks.check_limit(key, limit) for key, limit in limits.items()]
@@ -386,11 +394,13 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
     @property
     def executor(self) -> Executor | None:
         """Where a sync ``process_batch`` runs; None: in threads of the batcher's own."""
+        self._check()
         return self._executor
 
     @property
     def cost(self) -> Callable[[T], int] | None:
         """The estimator that the batcher was made with."""
+        self._check()
         return self._cost
 
     def __reduce__(self) -> Any:

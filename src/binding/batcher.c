@@ -355,6 +355,16 @@ Batcher_is_inside(PyObject *op, PyObject *Py_UNUSED(unused))
     return PyBool_FromLong(batch != NULL);
 }
 
+/* _check(): a TypeError unless __init__ is done. */
+static PyObject *
+Batcher_check(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    if (ab_check(Batcher_CAST(op)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* _begin(): count as used from now on. */
 static PyObject *
 Batcher_begin(PyObject *op, PyObject *Py_UNUSED(unused))
@@ -517,6 +527,9 @@ static PyMethodDef batcher_methods[] = {
     {"_submit", Batcher_submit, METH_O, NULL},
     {"_withdraw", Batcher_withdraw, METH_O, NULL},
     {"_watch", Batcher_watch, METH_NOARGS, NULL},
+    {"_check", Batcher_check, METH_NOARGS, NULL},
+    {"_sweep", Batcher_sweep, METH_NOARGS, NULL},
+    {"_on_done", Batcher_on_done, METH_O, NULL},
     {"_look", Batcher_look, METH_NOARGS, NULL},
     {"_drain", Batcher_drain, METH_NOARGS, NULL},
     {"_abort", Batcher_abort, METH_NOARGS, NULL},

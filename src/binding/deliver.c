@@ -71,6 +71,11 @@ tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
         Py_XDECREF(value);
     }
     ab_finish_todo(self, NULL, &todo);
+    if (told.uncounted > 0) { // somebody was admitted: watch it, too
+        PyObject *loop = ab_running_loop(state);
+        ab_watch_queued(self, loop);
+        Py_XDECREF(loop);
+    }
 }
 
 void

@@ -109,13 +109,28 @@ ab_call_process_batch(Batcher *self, PyObject *items)
 
 /* ---- as a task ---- */
 
-static int
+/* The exception that is set is why `run` did not start.  A task factory may
+ * have closed it before it raised; then the batch is settled. */
+static void
+reject_unstarted(Batcher *self, PyObject *run, PyObject *loop)
+{
+    struct ab_batch *batch = ab_run_take_batch(run);
+    if (batch != NULL) {
+        reject_with_current_error(self, batch, loop);
+    }
+    else {
+        PyErr_Clear();
+    }
+}
+
+static void
 start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
            PyObject *loop)
 {
     PyObject *run = ab_run_new(self, batch, items);
     if (run == NULL) {
-        return -1;
+        reject_with_current_error(self, batch, loop);
+        return;
     }
     // The task copies the context it is created in: the batcher's own.
     PyObject *context = PyContext_Copy(self->context);
@@ -130,15 +145,14 @@ start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
         }
     }
     Py_XDECREF(context);
-    if (task == NULL) {
-        (void)ab_run_take_batch(run);
-        Py_DECREF(run);
-        return -1;
+    if (task != NULL) {
+        ab_run_set_task(run, task); // unless it is over already
+        Py_DECREF(task);
     }
-    ab_run_set_task(run, task); // unless it is over already
-    Py_DECREF(task);
+    else {
+        reject_unstarted(self, run, loop);
+    }
     Py_DECREF(run);
-    return 0;
 }
 
 /* ---- in the user's executor ---- */
@@ -161,12 +175,14 @@ submit(Batcher *self, PyObject *items)
     return future;
 }
 
-static int
-start_in_executor(Batcher *self, struct ab_batch *batch, PyObject *items)
+static void
+start_in_executor(Batcher *self, struct ab_batch *batch, PyObject *items,
+                  PyObject *loop)
 {
     PyObject *run = ab_run_new(self, batch, NULL);
     if (run == NULL) {
-        return -1;
+        reject_with_current_error(self, batch, loop);
+        return;
     }
     ab_run_begin_yield(run);
     PyObject *future = submit(self, items);
@@ -177,11 +193,10 @@ start_in_executor(Batcher *self, struct ab_batch *batch, PyObject *items)
         Py_DECREF(future);
     }
     if (answer == NULL) {
-        (void)ab_run_take_batch(run);
+        reject_unstarted(self, run, loop);
     }
     Py_XDECREF(answer);
     Py_DECREF(run);
-    return answer == NULL ? -1 : 0;
 }
 
 /* ---- on this worker ---- */
@@ -233,9 +248,7 @@ ab_dispatch_on_worker(Batcher *self)
         run_here(self, batch, items);
         return;
     }
-    if (start_in_executor(self, batch, items) < 0) {
-        reject_with_current_error(self, batch, NULL);
-    }
+    start_in_executor(self, batch, items, NULL);
     Py_DECREF(items);
 }
 
@@ -257,11 +270,11 @@ ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
     if (batch == NULL) {
         return;
     }
-    int status = host == AB_HOST_LOOP
-                     ? start_task(self, batch, items, loop)
-                     : start_in_executor(self, batch, items);
-    Py_DECREF(items);
-    if (status < 0) {
-        reject_with_current_error(self, batch, loop);
+    if (host == AB_HOST_LOOP) {
+        start_task(self, batch, items, loop);
     }
+    else {
+        start_in_executor(self, batch, items, loop);
+    }
+    Py_DECREF(items);
 }

@@ -4,16 +4,22 @@
 #include "binding/state.h"
 
 int
+ab_check(Batcher *self)
+{
+    if (self->is_initialized) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "%.200s.__init__() did not call super().__init__()",
+                 Py_TYPE(self)->tp_name);
+    return -1;
+}
+
+int
 ab_inspect(Batcher *self)
 {
-    if (!self->is_initialized) {
-        PyErr_Format(PyExc_TypeError,
-                     "%.200s.__init__() did not call super().__init__()",
-                     Py_TYPE(self)->tp_name);
-        return -1;
-    }
-    if (self->is_inspected) {
-        return 0;
+    if (ab_check(self) < 0 || self->is_inspected) {
+        return self->is_inspected ? 0 : -1;
     }
     PyObject *answer = PyObject_CallOneArg(self->state->inspect_process_batch,
                                            (PyObject *)self);
@@ -476,6 +482,10 @@ Batcher_submit(PyObject *op, PyObject *item)
     }
     if (status == AB_OK) {
         ab_finish_todo(self, loop, &todo);
+        atomic_store(&self->sweeps_soon, false);
+        ab_watch_queued(self, loop);
+        ab_batcher_alert_loops(self->core, loop);
+        ab_sweep(self, loop, false); // cancelled since push looked
         ab_deliver(self, loop);
         answer = Py_BuildValue("OOK", future, space,
                                (unsigned long long)number);

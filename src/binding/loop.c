@@ -165,6 +165,7 @@ serve(Reader *self, struct ab_link *link, size_t *budget)
     }
     ab_tell_link(batcher, link, budget);
     ab_dispatch_on_loop(batcher, link, self->loop);
+    ab_watch_queued(batcher, self->loop);
     ab_deliver(batcher, NULL); // what the budget left, and who is due since
     Py_DECREF(batcher);
 }

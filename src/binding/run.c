@@ -157,6 +157,25 @@ end_with_result(Run *self, PyObject *result, PyObject **out)
     return PYGEN_RETURN;
 }
 
+/* Nobody will step it any more. */
+static void
+drop(Run *self)
+{
+    if (self->batch != NULL) {
+        PyObject *error = PyObject_CallFunction(
+            self->state->BatchCancelledError, "s",
+            "the batch was dropped by what ran it");
+        if (error == NULL) {
+            error = PyErr_GetRaisedException();
+        }
+        settle_error(self, error);
+        Py_DECREF(error);
+    }
+    Py_CLEAR(self->items);
+    Py_CLEAR(self->iterator);
+    Py_CLEAR(self->awaitable);
+}
+
 /* ---- stepping ---- */
 
 /* Call process_batch and find out how to step through what it returned. */
@@ -351,12 +370,7 @@ Run_close(PyObject *op, PyObject *Py_UNUSED(unused))
         PyErr_Clear();
         Py_XDECREF(closed);
     }
-    PyErr_SetNone(PyExc_GeneratorExit);
-    PyObject *out = NULL;
-    (void)end_with_error(self, &out);
-    Py_CLEAR(self->items);
-    Py_XDECREF(out);
-    PyErr_Clear();
+    drop(self);
     Py_RETURN_NONE;
 }
 
@@ -432,21 +446,8 @@ Run_traverse(PyObject *op, visitproc visit, void *arg)
 static int
 Run_clear(PyObject *op)
 {
-    Run *self = Run_CAST(op);
-    if (self->batch != NULL) {
-        PyObject *error = PyObject_CallFunction(
-            self->state->BatchCancelledError, "s",
-            "the batch was dropped by what ran it");
-        if (error == NULL) {
-            error = PyErr_GetRaisedException();
-        }
-        settle_error(self, error);
-        Py_XDECREF(error);
-    }
-    Py_CLEAR(self->items);
-    Py_CLEAR(self->iterator);
-    Py_CLEAR(self->awaitable);
-    Py_CLEAR(self->batcher);
+    drop(Run_CAST(op));
+    Py_CLEAR(Run_CAST(op)->batcher);
     return 0;
 }
 

@@ -91,6 +91,7 @@ typedef struct {
     bool is_inspected; // process_batch was looked at
     bool is_keyword;   // it takes its list as `batch=`
     bool has_cost;     // items are asked for their cost
+    atomic_bool sweeps_soon; // a loop was asked to call _sweep
     // Who runs the one batch of a batcher with concurrency 1 right now.
     atomic_ulong inside_thread; // 0: nobody
     PyObject *inside_task;      /* borrowed; alive while it steps */
@@ -143,6 +144,9 @@ PyObject *Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
 PyObject *Batcher_submit(PyObject *op, PyObject *item);
 PyObject *Batcher_withdraw(PyObject *op, PyObject *number);
 PyObject *Batcher_watch(PyObject *op, PyObject *unused);
+
+/* Is __init__ done?  And is it known how process_batch wants to be called? */
+int ab_check(Batcher *self);
 int ab_inspect(Batcher *self);
 
 /* ---- waiter.c ---- */
@@ -164,6 +168,12 @@ PyObject *ab_group_future(PyObject *group); /* borrowed */
 /* Drop queued entries whose waiters are done; `only_head`: up to the first
  * that waits. */
 void ab_sweep(Batcher *self, PyObject *loop, bool only_head);
+
+/* While callers wait for space: have the running loop's queued waiters (and
+ * those of none) tell when they are cancelled. */
+void ab_watch_queued(Batcher *self, PyObject *loop);
+PyObject *Batcher_sweep(PyObject *op, PyObject *unused);
+PyObject *Batcher_on_done(PyObject *op, PyObject *future);
 
 /* ---- deliver.c ---- */
 

@@ -149,9 +149,31 @@ ab_waiter_begin(struct ab_state *state, PyObject *waiter)
     return waits;
 }
 
+/* An exception that a future can hold: a new reference.  A future refuses
+ * StopIteration, and CancelledError would look like the caller's own. */
+static PyObject *
+presentable(struct ab_state *state, PyObject *error)
+{
+    PyObject *type = NULL;
+    if (PyErr_GivenExceptionMatches(error, PyExc_StopIteration)) {
+        type = PyExc_RuntimeError;
+    }
+    else if (PyErr_GivenExceptionMatches(error, state->CancelledError)) {
+        type = state->BatchCancelledError;
+    }
+    if (type == NULL) {
+        return Py_NewRef(error);
+    }
+    PyObject *own = PyObject_CallFunction(type, "s", "raised inside a batcher");
+    if (own != NULL) {
+        PyException_SetCause(own, Py_NewRef(error));
+    }
+    return own;
+}
+
 static int
-set_future(struct ab_state *state, PyObject *future, PyObject *value,
-           bool is_error)
+set_value(struct ab_state *state, PyObject *future, PyObject *value,
+          bool is_error)
 {
     PyObject *answer;
     if (is_asyncio_future(state, future)) {
@@ -168,6 +190,22 @@ set_future(struct ab_state *state, PyObject *future, PyObject *value,
     }
     Py_XDECREF(answer);
     return answer == NULL ? -1 : 0;
+}
+
+static int
+set_future(struct ab_state *state, PyObject *future, PyObject *value,
+           bool is_error)
+{
+    if (!is_error) {
+        return set_value(state, future, value, false);
+    }
+    PyObject *error = presentable(state, value);
+    if (error == NULL) {
+        return -1;
+    }
+    int status = set_value(state, future, error, true);
+    Py_DECREF(error);
+    return status;
 }
 
 static int
@@ -200,8 +238,17 @@ ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
         is_group(state, waiter)
             ? tell_group(state, Group_CAST(waiter), index, value, is_error)
             : set_future(state, waiter, value, is_error);
-    if (status < 0) {
+    if (status == 0) {
+        return;
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    // A concurrent.futures.Future may be cancelled by another thread just now.
+    if (!ab_waiter_is_done(state, waiter)) {
+        PyErr_SetRaisedException(error);
         PyErr_WriteUnraisable(waiter);
+    }
+    else {
+        Py_DECREF(error);
     }
 }
 
@@ -273,4 +320,119 @@ ab_sweep(Batcher *self, PyObject *loop, bool only_head)
     if (has_dropped) {
         ab_deliver(self, loop);
     }
+}
+
+/* ---- noticing cancellation at once ---- */
+
+/* Waiters of the running loop, or of none, that are queued and not watched:
+ * strong references.  One waiter of many items in a row comes once. */
+static size_t
+find_unwatched(Batcher *self, PyObject *loop, PyObject **waiters, size_t most)
+{
+    struct ab_batcher *core = self->core;
+    size_t count = 0;
+    ab_mutex_lock(&core->mutex);
+    struct ab_link *own = ab_link_of_locked(core, loop);
+    struct ab_cursor cursor = ab_queue_walk(&core->synced_data.queue, 0);
+    struct ab_entry *entry;
+    void *last = NULL;
+    while (count < most
+           && (entry = ab_queue_next(&core->synced_data.queue, &cursor))
+                  != NULL) {
+        bool is_ours = entry->link == own || entry->link->mailbox == NULL;
+        if (entry->is_watched || !is_ours) {
+            continue;
+        }
+        entry->is_watched = true;
+        if (entry->waiter != last) {
+            last = entry->waiter;
+            waiters[count++] = Py_NewRef((PyObject *)last);
+        }
+    }
+    ab_mutex_unlock(&core->mutex);
+    return count;
+}
+
+void
+ab_watch_queued(Batcher *self, PyObject *loop)
+{
+    if (!ab_batcher_has_backlog(self->core)) {
+        return;
+    }
+    struct ab_state *state = self->state;
+    PyObject *notice = PyObject_GetAttrString((PyObject *)self, "_on_done");
+    PyObject *waiters[AB_SWEEP_ENTRIES];
+    size_t count;
+    while (notice != NULL
+           && (count = find_unwatched(self, loop, waiters, AB_SWEEP_ENTRIES))
+                  > 0) {
+        for (size_t i = 0; i < count; i++) {
+            PyObject *future = is_group(state, waiters[i])
+                                   ? Group_CAST(waiters[i])->future
+                                   : waiters[i];
+            PyObject *answer = PyObject_CallMethodOneArg(
+                future, state->str_add_done_callback, notice);
+            if (answer == NULL) {
+                PyErr_WriteUnraisable(future);
+            }
+            Py_XDECREF(answer);
+            Py_DECREF(waiters[i]);
+        }
+    }
+    if (notice == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(notice);
+}
+
+static PyObject *
+sweep_and_deliver(Batcher *self, PyObject *loop)
+{
+    ab_sweep(self, loop, false);
+    ab_deliver(self, loop);
+    Py_RETURN_NONE;
+}
+
+/* _sweep(): drop cancelled items now. */
+PyObject *
+Batcher_sweep(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    atomic_store(&self->sweeps_soon, false);
+    PyObject *loop = ab_running_loop(self->state);
+    PyObject *answer = sweep_and_deliver(self, loop);
+    Py_XDECREF(loop);
+    return answer;
+}
+
+/* _on_done(future): a watched waiter ended.  However many are cancelled in
+ * one loop iteration, they are swept once. */
+PyObject *
+Batcher_on_done(PyObject *op, PyObject *future)
+{
+    Batcher *self = Batcher_CAST(op);
+    struct ab_state *state = self->state;
+    int is_cancelled = is_true_and_drop(
+        PyObject_CallMethodNoArgs(future, state->str_cancelled));
+    if (is_cancelled < 0) {
+        return NULL;
+    }
+    if (!is_cancelled) {
+        Py_RETURN_NONE;
+    }
+    PyObject *loop = ab_running_loop(state);
+    if (loop == NULL) {
+        return sweep_and_deliver(self, NULL);
+    }
+    PyObject *answer = Py_NewRef(Py_None);
+    if (!atomic_exchange(&self->sweeps_soon, true)) {
+        PyObject *sweep = PyObject_GetAttrString(op, "_sweep");
+        Py_SETREF(answer,
+                  sweep == NULL ? NULL
+                                : PyObject_CallMethodOneArg(
+                                    loop, state->str_call_soon, sweep));
+        Py_XDECREF(sweep);
+    }
+    Py_DECREF(loop);
+    return answer;
 }

@@ -647,12 +647,6 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
             batcher->synced_data.home = other;
         }
     }
-    struct ab_link *home = batcher->synced_data.home;
-    if (home != NULL && !home->mailbox->has_fd
-        && ab_mailbox_post(home->mailbox, home, true) == AB_POSTED_WAKE) {
-        ab_mailbox_acquire(home->mailbox); // it keeps the time from now on
-        todo->wake = home->mailbox;
-    }
     ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
     ab_mutex_unlock(&batcher->mutex);
 }

@@ -95,7 +95,7 @@ enum ab_status ab_batch_collect(struct ab_batcher *batcher,
 /* One waiter to tell: both references are the taker's. */
 struct ab_parcel {
     void *value, *waiter;
-    enum ab_kind kind;
+    uint8_t kind; // enum ab_kind
     uint32_t index;
     bool is_failed;
 };

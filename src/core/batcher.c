@@ -369,10 +369,16 @@ keep_time(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t due_ns,
     if (reaches_host) {
         arm(batcher, due_ns);
     }
-    if (batcher->synced_data.armed_ns > due_ns && todo != NULL && own != NULL
-        && batcher->synced_data.retry_ns > due_ns) {
+    if (batcher->synced_data.armed_ns <= due_ns
+        || batcher->synced_data.retry_ns <= due_ns || todo == NULL) {
+        return;
+    }
+    if (own != NULL) {
         batcher->synced_data.retry_ns = due_ns;
         todo->retry_ns = due_ns;
+    }
+    else if (home != NULL) {
+        (void)post_hint(batcher->synced_data.home, NULL, todo); // it will
     }
 }
 
@@ -504,6 +510,7 @@ ab_batcher_wait_for_space(struct ab_batcher *batcher, void *loop,
     for (int i = 0; i < 2; i++) {
         pair->entries[i] = entries[i];
         pair->entries[i].kind = i == 0 ? AB_ITEM : AB_SPACE;
+        pair->entries[i].is_watched = false;
         pair->entries[i].link = link;
     }
     pair->length = 2;
@@ -515,6 +522,31 @@ ab_batcher_wait_for_space(struct ab_batcher *batcher, void *loop,
 done:
     ab_mutex_unlock(&batcher->mutex);
     return status;
+}
+
+bool
+ab_batcher_has_backlog(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    bool has_any = batcher->synced_data.backlog.first != NULL;
+    ab_mutex_unlock(&batcher->mutex);
+    return has_any;
+}
+
+void
+ab_batcher_alert_loops(struct ab_batcher *batcher, void *own_loop)
+{
+    ab_mutex_lock(&batcher->mutex);
+    const struct ab_link *own = ab_link_of_locked(batcher, own_loop);
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        // A loop that watches no fd notices at the next cut.
+        if (link != own && link->synced_data.pending > 0
+            && link->mailbox != NULL && link->mailbox->has_fd) {
+            (void)ab_mailbox_post(link->mailbox, link, true);
+        }
+    }
+    ab_mutex_unlock(&batcher->mutex);
 }
 
 void

@@ -118,6 +118,12 @@ enum ab_status ab_batcher_wait_for_space(struct ab_batcher *batcher,
                                          uint64_t *number,
                                          struct ab_todo *todo);
 
+/* Do callers wait for space? */
+bool ab_batcher_has_backlog(struct ab_batcher *batcher);
+
+/* Let the other loops look at those of their waiters that are queued. */
+void ab_batcher_alert_loops(struct ab_batcher *batcher, void *own_loop);
+
 /* Count an item that was refused before it got here. */
 void ab_batcher_count_rejected(struct ab_batcher *batcher, size_t count);
 

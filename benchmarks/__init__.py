@@ -1,0 +1,1 @@
+"""Measurements, one question each; README.md in a folder says what was found."""

@@ -1,0 +1,1 @@
+"""A model behind HTTP, asked row by row: what batching is worth. Run by ``make demo``."""

@@ -1,0 +1,121 @@
+#include "play.h"
+
+int
+any_open_loop(struct play *play)
+{
+    int loop = (int)roll(&play->dice, WORLD_LOOPS);
+    for (int i = 0; i < WORLD_LOOPS; i++) {
+        int other = (loop + i) % WORLD_LOOPS;
+        if (play->world.loops[other] != NULL) {
+            return other;
+        }
+    }
+    return -1;
+}
+
+int
+any_loop(struct play *play)
+{
+    return roll(&play->dice, WORLD_LOOPS + 1) == 0 ? -1 : any_open_loop(play);
+}
+
+/* Whoever waits for `loop` is let go, and who has its batch there fails. */
+static void
+mark_lost(struct play *play, int loop)
+{
+    for (size_t i = 1; i < play->next; i++) {
+        enum state *state = &play->states[i];
+        if (play->loops[i] == loop && (*state == QUEUED || *state == WAITING ||
+                                       *state == REFUSED)) {
+            *state = DEAD;
+        }
+    }
+    for (size_t i = 0; i < play->running_count; i++) {
+        const struct ab_batch *batch = play->running[i];
+        if (batch->is_settled || batch->host == NULL ||
+            batch->host->mailbox != play->world.loops[loop]) {
+            continue;
+        }
+        for (size_t j = 0; j < batch->length; j++) {
+            size_t waiter = (size_t)(uintptr_t)batch->entries[j].waiter;
+            if (waiter != 0) {
+                play->states[waiter] = REFUSED;
+            }
+        }
+    }
+}
+
+void
+play_close(struct play *play)
+{
+    int loop = any_open_loop(play);
+    if (loop < 0) {
+        return;
+    }
+    play_tell(play); // so that few are told in between
+    mark_lost(play, loop);
+    close_loop(&play->world, loop);
+    if (play->world.batcher->synced_data.home == NULL) {
+        play->stranded = play->next;
+    }
+    play_tell(play);
+}
+
+void
+play_open(struct play *play)
+{
+    for (int i = 0; i < WORLD_LOOPS; i++) {
+        if (play->world.loops[i] == NULL) {
+            play->world.loops[i] = open_loop();
+            return;
+        }
+    }
+}
+
+void
+play_abort(struct play *play)
+{
+    play_tell(play);
+    for (size_t i = 1; i < play->next; i++) {
+        enum state *state = &play->states[i];
+        if (*state == QUEUED || *state == WAITING || *state == CUT) {
+            *state = REFUSED;
+        }
+    }
+    refuse(&play->world, NULL,
+           AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG | AB_COLLECT_RUNNING);
+    play_tell(play);
+}
+
+void
+play_limits(struct play *play)
+{
+    struct dice *dice = &play->dice;
+    struct ab_batcher *batcher = play->world.batcher;
+    struct ab_limits limits = {
+        1 + (int64_t)roll(dice, 8),  1 + (int64_t)roll(dice, 30),
+        4 + (int64_t)roll(dice, 40), 20 + (int64_t)roll(dice, 99),
+        1 + (int64_t)roll(dice, 4),  (int64_t)roll(dice, 3) * MS};
+    if (play->is_forming) {
+        return; // it would be measured by limits it was not cut by
+    }
+    ab_mutex_lock(&batcher->mutex);
+    batcher->synced_data.limits = limits;
+    play->queue_most = batcher->synced_data.queue.length;
+    ab_mutex_unlock(&batcher->mutex);
+    if (play->queue_most < (size_t)limits.max_queue_size) {
+        play->queue_most = (size_t)limits.max_queue_size;
+    }
+    look(&play->world, any_loop(play));
+}
+
+void
+play_move_home(struct play *play)
+{
+    int loop = any_open_loop(play);
+    if (loop >= 0 && link_of(&play->world, loop) != NULL) {
+        ab_batcher_move_home(play->world.batcher,
+                             loop_of(&play->world, loop));
+        look(&play->world, loop);
+    }
+}

@@ -1,0 +1,114 @@
+"""Fixtures of the whole suite: the loop under test, the frozen clock, the leak check."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from typing import TYPE_CHECKING
+
+from support import LOOP_NAME, new_loop
+
+from async_batcher._core import _clock_advance, _clock_freeze, _clock_resume
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Generator, Iterator
+
+TASKS = Path("/proc/self/task")
+FDS = Path("/proc/self/fd")
+THREAD_END_S = 5.0
+FAILED = pytest.StashKey[bool]()
+BEFORE = pytest.StashKey["tuple[int, int]"]()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every async test on the loop that `AB_TEST_LOOP` names. Scenario 40."""
+    return {LOOP_NAME: new_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Open what a first loop opens for good, and let a hang under uvloop be noticed.
+
+    uvloop sleeps through the alarm that pytest-timeout would send; a thread it cannot ignore.
+    """
+    new_loop().close()
+    if LOOP_NAME == "uvloop" and not config.getoption("timeout_method", None):
+        config.option.timeout_method = "thread"
+
+
+class Clock:
+    """The batchers' clock, standing still but for `advance`."""
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on and wake the aggregation thread."""
+        _clock_advance(seconds)
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    """Freeze the clock that drives windows and the times in `stats`."""
+    _clock_freeze()
+    try:
+        yield Clock()
+    finally:
+        _clock_resume()
+
+
+def _threads_and_fds() -> tuple[int, int]:
+    return len(os.listdir(TASKS)), len(os.listdir(FDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Note the threads and fds before the test's loop exists."""
+    if TASKS.exists():
+        gc.collect()
+        item.stash[BEFORE] = _threads_and_fds()
+        item.config.stash.setdefault(BEFORE, item.stash[BEFORE])
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a failure: its traceback may rightly hold what the test used."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Demand that the test's threads and fds are gone, once its loop is closed.
+
+    A hook and not an autouse fixture, for such a fixture may end before the loop does. One thread
+    more than at the start of the session is the aggregation thread.
+    """
+    result = yield
+    if BEFORE not in item.stash or item.stash.get(FAILED, False):
+        return result
+    gc.collect()
+    threads_before, fds_before = item.stash[BEFORE]
+    allowed = max(threads_before, item.config.stash[BEFORE][0] + 1)
+    give_up = time.monotonic() + THREAD_END_S
+    threads, fds = _threads_and_fds()
+    while (threads > allowed or fds > fds_before) and time.monotonic() < give_up:
+        time.sleep(0.01)
+        gc.collect()
+        threads, fds = _threads_and_fds()
+    assert threads <= allowed, f"{threads} threads, {threads_before} before the test"
+    assert fds <= fds_before, f"{fds} open fds, {fds_before} before the test"
+    return result

@@ -1,0 +1,91 @@
+"""Everything once under `-X dev -W error` with asyncio's debug mode: not a word on stderr."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from support import clean_script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOUR = """
+import asyncio, gc
+from concurrent.futures import ThreadPoolExecutor
+from async_batcher import AsyncBatcher, batched
+from scripted import Async, Sync, run
+
+class Failing(Async):
+    async def process_batch(self, batch):
+        raise LookupError("no")
+
+class Slow(Async):
+    async def process_batch(self, batch):
+        await asyncio.sleep(0.01)
+        return batch
+
+@batched(max_queue_time=0.001)
+async def triple(numbers):
+    return [3 * number for number in numbers]
+
+async def outcome(awaitable):
+    try:
+        return await awaitable
+    except BaseException as error:
+        return type(error)
+
+async def tour(executor):
+    for options in ({}, {"max_queue_time": 0}, {"max_batch_size": 3, "concurrency": 2}):
+        for kind in (Async, Sync):
+            async with kind(**options) as batcher:
+                assert await batcher.process(1) == 1
+                assert await batcher.call(1) == 1
+                assert await (await batcher.submit(1)) == 1
+                assert await batcher.process_many(range(10)) == list(range(10))
+                future = batcher.process_threadsafe(2)
+                assert await asyncio.wrap_future(future) == 2
+                batcher.process(3).cancel()
+                await batcher.idle()
+    async with Sync(executor=executor, max_queue_time=0) as batcher:
+        assert await batcher.process_many(range(10)) == list(range(10))
+    async with Failing(max_queue_time=0) as batcher:
+        assert await outcome(batcher.process(1)) is LookupError
+        batcher.process(1).cancel()
+    async with Slow(max_queue_time=0) as batcher:
+        future = batcher.process(1)
+        await asyncio.sleep(0.002)
+        future.cancel()
+    assert await triple(2) == 6
+
+with ThreadPoolExecutor(2) as executor:
+    for _ in range(3):
+        run(tour(executor))
+run(triple.batcher.stop())
+gc.collect()
+"""
+
+HOME_GONE = """
+import asyncio
+from scripted import KINDS, run
+
+async def main(batcher):
+    return await batcher.process_many(range(10))
+
+for kind in KINDS.values():
+    batcher = kind(max_queue_time=0.001)
+    for _ in range(5):
+        assert run(main(batcher)) == list(range(10))
+    run(batcher.stop())
+"""
+
+OPTIONS = ("-X", "dev", "-W", "error")
+
+
+def test_tour_of_everything_is_silent_in_debug_mode(tmp_path: Path) -> None:
+    """Scenario 42. Trap 48."""
+    clean_script(tmp_path, TOUR, options=OPTIONS, PYTHONASYNCIODEBUG="1")
+
+
+def test_one_run_after_another_is_silent_in_debug_mode(tmp_path: Path) -> None:
+    """Scenario 42. Scenario 38."""
+    clean_script(tmp_path, HOME_GONE, options=OPTIONS, PYTHONASYNCIODEBUG="1")

@@ -1,0 +1,209 @@
+"""`os.fork()` and multiprocessing's fork: the child may go on, the parent notices nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from support import clean_script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+kinds = pytest.mark.parametrize("kind", ["async", "sync"])
+
+BEGIN = """
+import asyncio, os, signal, sys, threading, warnings
+from scripted import KINDS, Sync, new_loop, run
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def in_child(work):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        signal.alarm(30)
+        try:
+            work()
+            code = 0
+        except BaseException as error:
+            print("child:", repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, status
+
+def check(got, wanted):
+    assert got == wanted, got
+"""
+
+IDLE = """
+batcher = KINDS[sys.argv[1]](max_queue_time=0.002)
+assert run(batcher.call(1)) == 1
+in_child(lambda: check(run(batcher.call(2)), 2))
+assert run(batcher.call(3)) == 3
+"""
+
+UNUSED = """
+batcher = KINDS[sys.argv[1]](max_queue_time=0.002)
+in_child(lambda: check(run(batcher.call(2)), 2))
+assert run(batcher.call(3)) == 3
+"""
+
+AGAIN = """
+batcher = KINDS[sys.argv[1]](max_queue_time=0.002)
+assert run(batcher.call(1)) == 1
+
+def grandchild():
+    check(run(batcher.call(2)), 2)
+    in_child(lambda: check(run(batcher.call(3)), 3))
+    check(run(batcher.call(4)), 4)
+
+for _ in range(5):
+    in_child(grandchild)
+"""
+
+PENDING = """
+batcher = KINDS[sys.argv[1]](max_queue_time=0.002)
+calm = KINDS[sys.argv[1]](max_queue_time=3600)
+
+async def main():
+    await batcher.process("warm")
+    future = calm.process("parent")
+
+    def child():
+        async def inner():
+            mine = calm.process("child")
+            calm.flush()
+            check(await mine, "child")
+            check(await batcher.process(2), 2)
+        run(inner())
+        check(future.done(), False)
+
+    in_child(child)
+    await asyncio.sleep(0)
+    assert not future.done()
+    assert await batcher.process(3) == 3
+    calm.flush()
+    assert await future == "parent"
+
+run(main())
+"""
+
+RUNNING = """
+begun, gate = threading.Event(), threading.Event()
+
+class Held(Sync):
+    def process_batch(self, batch):
+        if batch[0] == "held":
+            begun.set()
+            gate.wait()
+        return batch
+
+batcher = Held(max_queue_time=0)
+held = batcher.process_threadsafe("held")
+begun.wait()
+queued = batcher.process_threadsafe("queued")
+in_child(lambda: check(run(batcher.call("child")), "child"))
+assert not held.done() and not queued.done()
+gate.set()
+assert (held.result(30), queued.result(30)) == ("held", "queued")
+"""
+
+OTHER_THREAD = """
+batcher = KINDS[sys.argv[1]](max_queue_time=0.0001)
+stop = threading.Event()
+
+async def main():
+    while not stop.is_set():
+        await batcher.process(1)
+
+thread = threading.Thread(target=run, args=(main(),))
+thread.start()
+try:
+    for _ in range(30):
+        in_child(lambda: check(run(batcher.call(2)), 2))
+finally:
+    stop.set()
+    thread.join()
+"""
+
+QUIET = """
+import os
+from scripted import KINDS
+batchers = [kind() for kind in KINDS.values()]
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+_, status = os.waitpid(pid, 0)
+assert status == 0
+"""
+
+MULTIPROCESSING = """
+import multiprocessing
+batcher = KINDS[sys.argv[1]](max_queue_time=0.002)
+
+def child():
+    check(run(batcher.call(2)), 2)
+
+def main():
+    assert run(batcher.call(1)) == 1
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0, process.exitcode
+    assert run(batcher.call(3)) == 3
+
+if __name__ == "__main__":
+    main()
+"""
+
+MULTIPROCESSING_IDLE = MULTIPROCESSING.replace("check(run(batcher.call(2)), 2)", "pass")
+
+
+@kinds
+def test_child_of_an_idle_parent_works(tmp_path: Path, kind: str) -> None:
+    """Scenario 47. Guarantee 6."""
+    clean_script(tmp_path, BEGIN + IDLE, kind)
+
+
+@kinds
+def test_child_of_a_parent_that_used_nothing_works(tmp_path: Path, kind: str) -> None:
+    """Scenario 47."""
+    clean_script(tmp_path, BEGIN + UNUSED, kind)
+
+
+@kinds
+def test_children_of_children_work(tmp_path: Path, kind: str) -> None:
+    """Scenario 47."""
+    clean_script(tmp_path, BEGIN + AGAIN, kind)
+
+
+@kinds
+def test_child_leaves_the_parents_pending_items_alone(tmp_path: Path, kind: str) -> None:
+    """Scenario 49. Trap 44."""
+    clean_script(tmp_path, BEGIN + PENDING, kind)
+
+
+def test_child_works_while_the_parents_batch_runs(tmp_path: Path) -> None:
+    """Scenario 49. Trap 44."""
+    clean_script(tmp_path, BEGIN + RUNNING)
+
+
+@kinds
+def test_fork_in_the_middle_of_another_threads_work_never_hangs(tmp_path: Path, kind: str) -> None:
+    """Scenario 48."""
+    clean_script(tmp_path, BEGIN + OTHER_THREAD, kind)
+
+
+def test_unused_batcher_makes_fork_no_more_suspect(tmp_path: Path) -> None:
+    """Scenario 50."""
+    clean_script(tmp_path, QUIET, options=("-W", "error"))
+
+
+@kinds
+@pytest.mark.parametrize("source", [MULTIPROCESSING, MULTIPROCESSING_IDLE], ids=["used", "idle"])
+def test_child_of_multiprocessing_ends(tmp_path: Path, kind: str, source: str) -> None:
+    """Scenario 96."""
+    clean_script(tmp_path, BEGIN + source, kind)

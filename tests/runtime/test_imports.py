@@ -1,0 +1,111 @@
+"""What importing and constructing do to a process: nothing that can be seen."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from support import clean_script
+
+QUIET = """
+import logging, os, sys, threading
+
+def census():
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+handlers, level = list(logging.root.handlers), logging.root.level
+before = census()
+import async_batcher
+assert census() == before, "import"
+
+class Sync(async_batcher.AsyncBatcher):
+    def process_batch(self, batch):
+        return batch
+
+batchers = [Sync() for _ in range(100)]
+assert census() == before, "construction"
+assert (logging.root.handlers, logging.root.level) == (handlers, level)
+"""
+
+LOGGING = """
+import logging
+from scripted import Sync, run
+
+class Failing(Sync):
+    def process_batch(self, batch):
+        raise LookupError("no")
+
+async def main():
+    async with Sync(max_queue_time=0) as good, Failing(max_queue_time=0) as bad:
+        await good.process(1)
+        try:
+            await bad.process(1)
+        except LookupError:
+            pass
+
+logging.getLogger("async_batcher").propagate = False
+run(main())
+assert logging.root.handlers == []
+assert logging.root.level == logging.WARNING
+ours = logging.getLogger("async_batcher")
+assert ours.level == logging.NOTSET
+assert all(isinstance(handler, logging.NullHandler) for handler in ours.handlers)
+"""
+
+FREE = """
+import sys
+assert not sys._is_gil_enabled()
+import async_batcher
+from scripted import Sync, run
+assert run(Sync().call(1)) == 1
+assert not sys._is_gil_enabled()
+"""
+
+REIMPORT = """
+import sys
+from scripted import Sync, run
+
+assert run(Sync().call(1)) == 1
+for name in [name for name in sys.modules if name.split(".")[0] in ("async_batcher", "scripted")]:
+    del sys.modules[name]
+old = Sync
+from scripted import Sync, run
+assert Sync is not old
+assert run(Sync().call(2)) == 2
+assert run(old().call(3)) == 3
+"""
+
+proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+
+
+@proc
+def test_import_and_construction_start_nothing(tmp_path: Path) -> None:
+    """Scenario 29. Guarantee 7."""
+    clean_script(tmp_path, QUIET)
+
+
+def test_use_changes_no_logging_configuration(tmp_path: Path) -> None:
+    """Trap 51."""
+    clean_script(tmp_path, LOGGING)
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded build"
+)
+def test_import_and_use_leave_the_gil_off(tmp_path: Path) -> None:
+    """Scenario 56. Trap 47."""
+    clean_script(tmp_path, FREE, options=("-X", "gil=0"))
+
+
+def test_package_can_be_imported_afresh(tmp_path: Path) -> None:
+    """Scenario 76."""
+    clean_script(tmp_path, REIMPORT)
+
+
+@pytest.mark.parametrize("name", ["async_batcher", "async_batcher.batcher"])
+def test_module_imports_alone_and_quietly(tmp_path: Path, name: str) -> None:
+    """Guarantee 7."""
+    assert sys.executable
+    clean_script(tmp_path, f"import {name}", options=("-X", "dev", "-W", "error"))

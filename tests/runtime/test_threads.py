@@ -1,0 +1,177 @@
+"""Threads: many producers, tiny switch intervals, collections, starts that fail, few fds."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from support import clean_script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRODUCERS = """
+import asyncio, sys, threading
+from scripted import KINDS, run
+
+if sys.argv[2] == "tiny":
+    sys.setswitchinterval(1e-6)
+count, each = 16, 300
+totals = [0] * count
+
+async def main():
+    async with KINDS[sys.argv[1]](max_batch_size=37, max_queue_time=0.0005) as batcher:
+        await batcher.process(0)
+
+        def produce(index):
+            futures = [batcher.process_threadsafe(index * each + n) for n in range(each)]
+            totals[index] = sum(future.result(45) for future in futures)
+
+        threads = [threading.Thread(target=produce, args=(index,)) for index in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        assert batcher.stats.completed == count * each + 1
+
+run(main())
+assert sum(totals) == sum(range(count * each))
+"""
+
+COLLECTING = """
+import asyncio, gc, sys, threading
+from scripted import KINDS, run
+
+stop = threading.Event()
+
+def collect():
+    while not stop.is_set():
+        gc.collect()
+
+async def main():
+    async with KINDS[sys.argv[1]](max_batch_size=10, max_queue_time=0.0005) as batcher:
+        await batcher.process(0)
+
+        def produce(index):
+            for n in range(100):
+                assert batcher.process_threadsafe((index, n)).result(45) == (index, n)
+
+        threads = [threading.Thread(target=produce, args=(index,)) for index in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+collector = threading.Thread(target=collect)
+collector.start()
+try:
+    run(main())
+finally:
+    stop.set()
+    collector.join()
+"""
+
+START_FAILS = """
+import threading
+from scripted import Sync, run
+
+batcher = Sync(max_queue_time=0)
+
+async def main():
+    threading.stack_size(2**47)  # no thread gets that much
+    try:
+        await batcher.process(1)
+    except Exception as error:
+        print("rejected")
+    finally:
+        threading.stack_size(0)
+    return await batcher.process(2)
+
+assert run(main()) == 2
+assert batcher.stats.running == 0
+run(batcher.stop())
+"""
+
+INSTANCES = """
+import asyncio, resource
+from async_batcher import batched
+from scripted import run
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+class Model:
+    def __init__(self, factor):
+        self.factor = factor
+
+    @batched(max_queue_time=0.005)
+    async def scale(self, numbers):
+        return [self.factor * number for number in numbers]
+
+async def main():
+    models = [Model(factor) for factor in range(5000)]
+    assert await asyncio.gather(*(model.scale(2) for model in models)) == list(range(0, 10000, 2))
+
+run(main())
+"""
+
+LAST_REFERENCE = """
+import gc, threading
+from concurrent.futures import ThreadPoolExecutor
+from scripted import Sync, run
+
+class Item:
+    def __del__(self):
+        threads.append(threading.current_thread())
+
+threads = []
+
+class Dropping(Sync):
+    def process_batch(self, batch):
+        holder.clear()
+        gc.collect()
+        return [None] * len(batch)
+
+with ThreadPoolExecutor(1) as executor:
+    for options in ({}, {"executor": executor}):
+        for _ in range(20):
+            holder = [Dropping(max_queue_time=0, **options)]
+            assert holder[0].process_threadsafe(Item()).result(30) is None
+gc.collect()
+"""
+
+kinds = pytest.mark.parametrize("kind", ["async", "sync"])
+
+
+@kinds
+@pytest.mark.parametrize("interval", ["usual", "tiny"])
+def test_threaded_producers_lose_and_double_nothing(
+    tmp_path: Path, kind: str, interval: str
+) -> None:
+    """Scenario 54. Scenario 55. Trap 47."""
+    clean_script(tmp_path, PRODUCERS, kind, interval)
+
+
+@kinds
+def test_storm_of_collections_stops_nobody(tmp_path: Path, kind: str) -> None:
+    """Scenario 58. Scenario 89."""
+    clean_script(tmp_path, COLLECTING, kind)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a stack size that always fails")
+def test_failed_start_of_a_worker_rejects_its_items_and_the_next_tries_again(
+    tmp_path: Path,
+) -> None:
+    """Scenario 99. Trap 52."""
+    assert clean_script(tmp_path, START_FAILS) == "rejected\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_NOFILE")
+def test_five_thousand_instances_need_few_fds(tmp_path: Path) -> None:
+    """Scenario 91."""
+    clean_script(tmp_path, INSTANCES)
+
+
+def test_last_reference_dropped_on_a_worker_joins_nothing(tmp_path: Path) -> None:
+    """Scenario 59."""
+    clean_script(tmp_path, LAST_REFERENCE)

@@ -1,0 +1,345 @@
+"""What `process_batch` may raise, and what each caller gets of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import LONG, AsyncRecorder, Recorder, both, finished, no_loop_errors, outcome, run
+
+from async_batcher import (
+    AsyncBatcher,
+    AsyncBatchException,
+    BatchCancelledError,
+    BatcherStoppedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def raiser(error: BaseException | type[BaseException]) -> Callable[[list[Any]], Any]:
+    """Return a process function that raises `error`, but echoes a batch of "fine"."""
+
+    def function(batch: list[Any]) -> list[Any]:
+        if batch == ["fine"]:
+            return batch
+        raise error
+
+    return function
+
+
+async def answers(batcher: Recorder, count: int = 3) -> list[Any]:
+    """Return what each of the `count` callers of one batch gets."""
+    return await finished(*map(batcher.process, range(count)))
+
+
+class Structured(Exception):
+    """Needs two arguments, and keeps them elsewhere than in `args`."""
+
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Unbuildable(Exception):
+    """Can be built once only."""
+
+    built = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        if type(self).built:
+            raise TypeError("not again")
+        super().__init__(*arguments)
+
+
+@both
+async def test_every_caller_gets_the_error(kind: type[Recorder]) -> None:
+    """Scenario 7."""
+    async with kind(raiser(ValueError("all", 3)), max_queue_time=0) as batcher:
+        for error in await answers(batcher):
+            assert type(error) is ValueError
+            assert error.args == ("all", 3)
+
+
+@both
+async def test_batch_after_an_error_works(kind: type[Recorder]) -> None:
+    """Scenario 7."""
+    async with kind(raiser(ValueError()), max_queue_time=0) as batcher:
+        await answers(batcher)
+        assert await batcher.process("fine") == "fine"
+        assert batcher.stats.running == 0
+
+
+@both
+async def test_every_caller_gets_an_object_of_its_own(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    original = ValueError("shared")
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        errors = await answers(batcher)
+        assert len({id(error) for error in (*errors, original)}) == 4
+
+
+@both
+async def test_every_error_keeps_the_original_as_its_cause(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    original = ValueError("shared")
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        for error in await answers(batcher):
+            assert error.__cause__ is original
+
+
+@both
+async def test_single_caller_gets_the_original_as_cause_too(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    original = ValueError("one")
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        error = await outcome(lambda: batcher.process(1))
+        assert error is not original
+        assert isinstance(error, ValueError)
+        assert error.__cause__ is original
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="add_note is new in 3.11")
+@both
+async def test_note_of_one_caller_is_not_seen_by_the_others(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    original = ValueError("shared")
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        first, *others = await answers(batcher)
+        first.add_note("mine alone")
+        for error in (*others, original):
+            assert getattr(error, "__notes__", []) == []
+
+
+@both
+async def test_traceback_does_not_grow_from_caller_to_caller(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    lengths: list[int] = []
+
+    async def call(batcher: Recorder) -> None:
+        try:
+            await batcher.process(1)
+        except ValueError as error:
+            lengths.append(len(traceback.extract_tb(error.__traceback__)))
+
+    async with kind(raiser(ValueError("shared")), max_queue_time=0) as batcher:
+        await asyncio.gather(*(call(batcher) for _ in range(10)))
+        assert len(lengths) == 10
+        assert len(set(lengths)) == 1
+
+
+@both
+async def test_frames_of_the_function_are_in_the_cause(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    async with kind(raiser(ValueError("shared")), max_queue_time=0) as batcher:
+        (error,) = await answers(batcher, 1)
+        names = [frame.name for frame in traceback.extract_tb(error.__cause__.__traceback__)]
+        assert names[-1] == "function"
+
+
+@both
+@pytest.mark.parametrize(
+    "original",
+    [Structured(404, reason="gone"), Unbuildable("once"), UnicodeDecodeError("x", b"", 0, 1, "y")],
+    ids=["keyword-only", "unbuildable", "five-arguments"],
+)
+async def test_error_of_any_make_reaches_every_caller(
+    kind: type[Recorder], original: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 15."""
+    monkeypatch.setattr(Unbuildable, "built", 1)
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        errors = await answers(batcher)
+        assert len({id(error) for error in errors}) == 3
+        for error in errors:
+            assert isinstance(error, (AsyncBatchException, type(original)))
+            assert error.__cause__ is original
+
+
+@both
+async def test_os_error_keeps_its_errno(kind: type[Recorder]) -> None:
+    """Trap 15."""
+    async with kind(raiser(FileNotFoundError(2, "none", "path")), max_queue_time=0) as batcher:
+        (error,) = await answers(batcher, 1)
+        assert isinstance(error, FileNotFoundError)
+        assert error.__cause__.errno == 2
+
+
+@both
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["ctrl-c", "exit"])
+async def test_exit_request_reaches_the_callers_as_it_is(
+    kind: type[Recorder], error: BaseException
+) -> None:
+    """Scenario 8. Trap 9."""
+    async with kind(raiser(error), max_queue_time=0) as batcher:
+        assert [type(answer) for answer in await answers(batcher)] == [type(error)] * 3
+        assert await batcher.process("fine") == "fine"
+
+
+@both
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_exit_request_is_not_raised_out_of_the_batch_as_well(
+    kind: type[Recorder], error: type[BaseException]
+) -> None:
+    """Scenario 8."""
+
+    async def main() -> str:
+        async with kind(raiser(error), max_queue_time=0) as batcher:
+            await asyncio.wait([batcher.process(1)])
+            return "went on"
+
+    future_error = run_to_the_end(main)
+    assert future_error == "went on"
+
+
+def run_to_the_end(main: Callable[[], Any]) -> Any:
+    """Return what `main` returns or raises."""
+    try:
+        return run(main())
+    except BaseException as error:
+        return error
+
+
+@both
+async def test_generator_exit_is_an_error_to_the_callers(kind: type[Recorder]) -> None:
+    """Trap 9."""
+    async with kind(raiser(GeneratorExit()), max_queue_time=0) as batcher:
+        for answer in await answers(batcher):
+            assert isinstance(answer, BaseException)
+        assert await batcher.process("fine") == "fine"
+
+
+@both
+async def test_own_base_exception_reaches_every_caller(kind: type[Recorder]) -> None:
+    """Scenario 8. Trap 9."""
+
+    class Unusual(BaseException):
+        pass
+
+    async with kind(raiser(Unusual("rare")), max_queue_time=0) as batcher:
+        for answer in await answers(batcher):
+            assert isinstance(answer, (Unusual, AsyncBatchException))
+        assert await batcher.process("fine") == "fine"
+
+
+@both
+@pytest.mark.parametrize("error", [StopIteration(1), StopAsyncIteration(1)], ids=["sync", "async"])
+async def test_stop_iteration_becomes_a_runtime_error_or_stays_harmless(
+    kind: type[Recorder], error: Exception
+) -> None:
+    """Scenario 9. Trap 10."""
+    wanted = RuntimeError if isinstance(error, StopIteration) else (RuntimeError, type(error))
+    async with kind(raiser(error), max_queue_time=0) as batcher:
+        for answer in await answers(batcher):
+            assert isinstance(answer, wanted)
+        assert await batcher.process("fine") == "fine"
+
+
+@both
+async def test_cancelled_error_of_the_function_is_not_the_callers_own(
+    kind: type[Recorder],
+) -> None:
+    """Scenario 10. Trap 9."""
+    async with kind(raiser(asyncio.CancelledError()), max_queue_time=0) as batcher:
+        futures = [batcher.process(item) for item in range(3)]
+        assert [type(answer) for answer in await finished(*futures)] == [BatchCancelledError] * 3
+        assert not any(future.cancelled() for future in futures)
+        assert await batcher.process("fine") == "fine"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup is new in 3.11")
+@both
+async def test_task_group_fails_when_the_function_was_cancelled(kind: type[Recorder]) -> None:
+    """Scenario 10."""
+    async with kind(raiser(asyncio.CancelledError()), max_queue_time=0) as batcher:
+
+        async def group() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(batcher.call(1))
+
+        error = await outcome(group)
+        assert type(error).__name__ == "ExceptionGroup"
+        assert [type(inner) for inner in error.exceptions] == [BatchCancelledError]  # type: ignore[union-attr]
+
+
+async def test_cancelled_inner_task_is_an_error_to_the_callers() -> None:
+    """Scenario 10. Trap 9."""
+
+    class Inner(AsyncBatcher[int, int]):
+        async def process_batch(self, batch: list[int]) -> list[int]:
+            inner = asyncio.ensure_future(asyncio.sleep(LONG))
+            inner.cancel()
+            await inner
+            return batch
+
+    async with Inner(max_queue_time=0) as batcher:
+        with pytest.raises(BatchCancelledError):
+            await batcher.process(1)
+
+
+async def test_wrapper_that_raises_before_it_awaits_fails_its_callers() -> None:
+    """Trap 11."""
+
+    class Wrapped(AsyncBatcher[int, int]):
+        async def process_batch(self, batch: list[int]) -> list[int]:
+            return batch
+
+    async with Wrapped(max_queue_time=0) as batcher:
+
+        async def refuse(batch: list[int], extra: int) -> list[int]:
+            return batch
+
+        batcher.process_batch = refuse  # type: ignore[assignment, method-assign]
+        assert isinstance(await outcome(lambda: batcher.process(1)), TypeError)
+        del batcher.process_batch
+        assert await batcher.process(2) == 2
+
+
+@both
+async def test_function_of_the_wrong_signature_fails_its_callers(kind: type[Recorder]) -> None:
+    """Trap 11. Scenario 12."""
+    async with kind(max_queue_time=0) as batcher:
+        batcher.process_batch = lambda: None  # type: ignore[attr-defined]
+        assert isinstance(await outcome(lambda: batcher.process(1)), TypeError)
+
+
+@both
+async def test_stopped_error_of_another_batcher_is_the_functions_error(
+    kind: type[Recorder],
+) -> None:
+    """Scenario 7."""
+    original = BatcherStoppedError("the other one")
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        error = await outcome(lambda: batcher.process(1))
+        assert isinstance(error, BatcherStoppedError)
+        assert await batcher.process("fine") == "fine"
+
+
+@both
+async def test_error_of_a_batch_whose_callers_left_is_not_logged_as_never_retrieved(
+    kind: type[Recorder],
+) -> None:
+    """Scenario 7. Trap 1."""
+    with no_loop_errors():
+        async with kind(raiser(ValueError("late")), max_queue_time=0) as batcher:
+            held = await batcher.busy()
+            held.cancel()
+            batcher.release()
+            await batcher.idle()
+
+
+async def test_done_callback_that_raises_hurts_nobody() -> None:
+    """Scenario 14."""
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+    async with AsyncRecorder(max_batch_size=2, max_queue_time=LONG) as batcher:
+        first = batcher.process(1)
+        first.add_done_callback(lambda future: 1 / 0)
+        assert await batcher.process(2) == 2
+        assert await first == 1
+        assert [type(context["exception"]) for context in errors] == [ZeroDivisionError]

@@ -1,0 +1,133 @@
+"""Loops of other makes and moods: without readers, in debug mode, eager, nested, refusing tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import AsyncRecorder, Recorder, both, finished, new_loop, run
+
+from async_batcher import AsyncBatchException
+
+if TYPE_CHECKING:
+    from conftest import Clock
+
+
+class NoReaders(asyncio.SelectorEventLoop):
+    """A loop that cannot watch a stranger's fds, as Windows' Proactor."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        raise NotImplementedError
+
+    def remove_reader(self, fd: Any) -> bool:
+        raise NotImplementedError
+
+
+@both
+@pytest.mark.parametrize("window", [0, 0.002])
+def test_loop_without_add_reader_works(kind: type[Recorder], window: float) -> None:
+    """Scenario 41."""
+
+    async def main() -> list[Any]:
+        async with kind(max_queue_time=window, max_batch_size=3) as batcher:
+            one = await batcher.process(1)
+            other = await asyncio.to_thread(
+                lambda: batcher.process_threadsafe(2).result(30),
+            )
+            return [one, other, *await batcher.process_many(range(10))]
+
+    assert run(main(), factory=NoReaders) == [1, 2, *range(10)]
+
+
+@both
+def test_loop_in_debug_mode_works(kind: type[Recorder]) -> None:
+    """Scenario 42. Trap 48."""
+
+    async def main() -> list[Any]:
+        async with kind(max_queue_time=0.001, max_batch_size=3) as batcher:
+            return await batcher.process_many(range(10))
+
+    assert run(main(), debug=True) == list(range(10))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+@both
+@pytest.mark.parametrize("window", [0, 0.001])
+def test_eager_tasks_work(kind: type[Recorder], window: float) -> None:
+    """Scenario 43. Trap 48."""
+
+    async def main() -> list[Any]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with kind(max_queue_time=window, max_batch_size=3) as batcher:
+            tasks = [asyncio.create_task(batcher.call(item)) for item in range(10)]
+            return [*await finished(*tasks), *await batcher.process_many(range(10))]
+
+    assert run(main()) == [*range(10), *range(10)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+def test_eager_batch_that_processes_and_stops_inside_works() -> None:
+    """Scenario 43. Scenario 30."""
+
+    class Busy(AsyncRecorder):
+        async def process_batch(self, batch: list[Any]) -> Any:
+            if batch == ["again"]:
+                return batch
+            futures.append(self.process("again"))
+            return await super().process_batch(batch)
+
+    futures: list[asyncio.Future[Any]] = []
+
+    async def main() -> list[Any]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with Busy(max_queue_time=0, concurrency=2) as batcher:
+            return [await batcher.process(1), await futures[0]]
+
+    assert run(main()) == [1, "again"]
+
+
+async def test_task_factory_that_raises_loses_no_other_batcher(clock: Clock) -> None:
+    """Scenario 92."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    batchers = [AsyncRecorder(max_queue_time=1) for _ in range(3)]
+    futures = [batcher.process(index) for index, batcher in enumerate(batchers)]
+    refusals = [RuntimeError("no task today")]
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        if refusals:
+            coroutine.close()
+            raise refusals.pop()
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    clock.advance(2)
+    answers = await finished(*futures)
+    loop.set_task_factory(None)
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(failed) == 1
+    assert isinstance(failed[0], (RuntimeError, AsyncBatchException))
+    for batcher in batchers:
+        await batcher.stop()
+
+
+@both
+def test_loop_inside_a_callback_of_another_works(kind: type[Recorder]) -> None:
+    """Scenario 92. Scenario 87."""
+    batcher = kind(max_queue_time=0)
+
+    async def main() -> Any:
+        outer = await batcher.process("outer")
+        running = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)  # noqa: SLF001
+        inner_loop = new_loop()
+        try:
+            inner = inner_loop.run_until_complete(batcher.call("inner"))
+        finally:
+            inner_loop.close()
+            asyncio._set_running_loop(running)  # noqa: SLF001
+        return outer, inner, await batcher.process("again")
+
+    assert run(main()) == ("outer", "inner", "again")
