@@ -334,6 +334,7 @@ Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
         Py_DECREF(tasks);
         return NULL;
     }
+    ab_batcher_tell_watchers(self->core);
     Py_XDECREF(call_core(op, ab_batcher_begin_drain));
     return tasks;
 }

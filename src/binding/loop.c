@@ -65,6 +65,17 @@ reject_loopless(Batcher *self, PyObject *error)
     }
 }
 
+static size_t
+count_waiting(Batcher *self, const struct ab_batch *batch)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < batch->length; i++) {
+        count += batch->entries[i].kind == AB_ITEM
+                 && !ab_waiter_is_done(self->state, batch->entries[i].waiter);
+    }
+    return count;
+}
+
 /* Release what waited on `link`.  How many items that was. */
 static size_t
 leave_loop(Batcher *self, struct ab_link *link)
@@ -76,7 +87,7 @@ leave_loop(Batcher *self, struct ab_link *link)
                          AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, &batch)
             == AB_OK
         && batch != NULL) {
-        released = batch->length;
+        released = count_waiting(self, batch);
         // Its outboxes are those of a closed loop: dropped, not told.
         ab_batch_settle(batch, false, NULL, &todo);
         ab_batch_let_go(batch);

@@ -60,6 +60,25 @@ serve(Batcher *self)
     }
 }
 
+/* A loop that watches no fd still has to learn that the last worker left. */
+static void
+deliver_last(struct ab_batcher *core)
+{
+    bool has_any = false;
+    ab_mutex_lock(&core->mutex);
+    for (struct ab_link *link = core->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        has_any |= link->synced_data.outbox != NULL
+                   && (link->mailbox == NULL || !link->mailbox->has_fd);
+    }
+    ab_mutex_unlock(&core->mutex);
+    Batcher *self = has_any ? ab_object_of(core) : NULL;
+    if (self != NULL) {
+        ab_deliver(self, NULL);
+        Py_DECREF(self);
+    }
+}
+
 static PyObject *
 work(PyObject *capsule, PyObject *Py_UNUSED(unused))
 {
@@ -87,6 +106,7 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
         ab_yield_end();
 #endif
     }
+    deliver_last(core);
     // Attached until the thread state is gone: whoever waits for this count
     // attaches after that.
     count_worker(-1);

@@ -519,21 +519,36 @@ ab_batcher_take_stray(struct ab_batcher *batcher, struct ab_parcel *parcels,
     return taken;
 }
 
-void
-ab_batcher_tell_idle_locked(struct ab_batcher *batcher)
+static void
+tell_watchers(struct ab_batcher *batcher)
 {
-    if (batcher->synced_data.outstanding > 0) {
-        return;
-    }
-    if (batcher->synced_data.is_closing) {
-        ab_cond_broadcast(&batcher->workers_wanted);
-    }
     struct ab_batch *watch;
     while ((watch = batcher->synced_data.watchers.first) != NULL) {
         take_off(watch);
         append(&batcher->synced_data.batches, watch);
         ab_batch_publish_locked(watch);
     }
+}
+
+void
+ab_batcher_tell_idle_locked(struct ab_batcher *batcher)
+{
+    if (batcher->synced_data.outstanding > 0) {
+        return;
+    }
+    if (batcher->synced_data.is_closing && batcher->synced_data.workers > 0) {
+        ab_cond_broadcast(&batcher->workers_wanted); // the last one comes back
+        return;
+    }
+    tell_watchers(batcher);
+}
+
+void
+ab_batcher_tell_watchers(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    tell_watchers(batcher);
+    ab_mutex_unlock(&batcher->mutex);
 }
 
 /* ---- waiting for space, and cancelled items ---- */

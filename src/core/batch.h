@@ -122,6 +122,9 @@ size_t ab_batcher_take_stray(struct ab_batcher *batcher,
                              struct ab_parcel *parcels, size_t count,
                              struct ab_link **link, struct ab_mailbox **wake);
 
+/* Have those who wait for idleness told now: a forced stop waits for nothing. */
+void ab_batcher_tell_watchers(struct ab_batcher *batcher);
+
 /* Drop entry `number` of the queue: its waiter is gone. */
 bool ab_batcher_drop(struct ab_batcher *batcher, uint64_t number,
                      struct ab_entry *out, struct ab_todo *todo);

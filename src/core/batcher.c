@@ -642,6 +642,19 @@ may_leave(const struct ab_batcher *batcher)
            || ab_workers_are_quitting();
 }
 
+/* The worker that leaves holds nothing of Python any more. */
+static void
+wake_by_fd(struct ab_batcher *batcher)
+{
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        if (link->synced_data.outbox != NULL && link->mailbox != NULL
+            && link->mailbox->has_fd) {
+            (void)ab_mailbox_post(link->mailbox, link, true);
+        }
+    }
+}
+
 bool
 ab_worker_wait(struct ab_batcher *batcher, bool is_new)
 {
@@ -662,6 +675,8 @@ ab_worker_wait(struct ab_batcher *batcher, bool is_new)
     }
     else {
         batcher->synced_data.workers--;
+        ab_batcher_tell_idle_locked(batcher);
+        wake_by_fd(batcher);
     }
     ab_mutex_unlock(&batcher->mutex);
     return has_work;
@@ -677,6 +692,7 @@ ab_worker_failed_to_start(struct ab_batcher *batcher)
         && batcher->synced_data.hint == AB_HINT_GIVEN) {
         batcher->synced_data.hint = AB_HINT_NONE;
     }
+    ab_batcher_tell_idle_locked(batcher);
     ab_mutex_unlock(&batcher->mutex);
 }
 

@@ -164,7 +164,9 @@ void ab_link_unpend_locked(struct ab_link *link, size_t count,
 struct ab_view ab_view_locked(const struct ab_batcher *batcher);
 
 /* Workers.  Waiting is detached; every worker holds a count.  True: a batch
- * may be due, cut it.  False: leave; the worker is no longer counted. */
+ * may be due, cut it.  False: leave; the worker is no longer counted, and may
+ * have been the last that a stop waited for: see the outboxes of loops that
+ * watch no fd. */
 bool ab_worker_wait(struct ab_batcher *batcher, bool is_new);
 void ab_worker_failed_to_start(struct ab_batcher *batcher);
 void ab_workers_quit(void); // the interpreter ends: all leave when idle

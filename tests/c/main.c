@@ -3,20 +3,32 @@
 extern const struct test base_tests[], sync_tests[], queue_tests[],
     policy_tests[], meter_tests[], aggregator_tests[], mailbox_tests[],
     registry_tests[], batcher_tests[], hint_tests[], batch_tests[],
-    backlog_tests[], worker_tests[], model_tests[], memory_tests[];
+    backlog_tests[], worker_tests[], crew_tests[], model_tests[],
+    memory_tests[], yield_tests[], thread_tests[];
 
 int
 main(int argc, char **argv)
 {
     const struct suite suites[] = {
-        {"base", base_tests},       {"sync", sync_tests},
-        {"queue", queue_tests},     {"policy", policy_tests},
-        {"meter", meter_tests},     {"aggregator", aggregator_tests},
-        {"mailbox", mailbox_tests}, {"registry", registry_tests},
-        {"batcher", batcher_tests}, {"hint", hint_tests},
-        {"batch", batch_tests},     {"backlog", backlog_tests},
-        {"worker", worker_tests},   {"model", model_tests},
-        {"memory", memory_tests},   {NULL, NULL},
+        {"base", base_tests},
+        {"sync", sync_tests},
+        {"queue", queue_tests},
+        {"policy", policy_tests},
+        {"meter", meter_tests},
+        {"aggregator", aggregator_tests},
+        {"mailbox", mailbox_tests},
+        {"registry", registry_tests},
+        {"batcher", batcher_tests},
+        {"hint", hint_tests},
+        {"batch", batch_tests},
+        {"backlog", backlog_tests},
+        {"worker", worker_tests},
+        {"crew", crew_tests},
+        {"model", model_tests},
+        {"memory", memory_tests},
+        {"yield", yield_tests},
+        {"thread", thread_tests},
+        {NULL, NULL},
     };
     return run_suites(suites, argc, argv);
 }

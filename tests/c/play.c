@@ -245,8 +245,8 @@ static void
 check_item(struct play *play, const struct ab_parcel *parcel)
 {
     size_t waiter = number_of(parcel->waiter);
-    bool is_stranded = is_waiting(play, waiter) &&
-                       play->loops[waiter] < 0 && waiter < play->stranded;
+    bool is_stranded = is_waiting(play, waiter) && play->loops[waiter] < 0 &&
+                       waiter < play->stranded;
     CHECK(parcel->value == parcel->waiter);
     switch (play->states[waiter]) {
     case SETTLED:

@@ -25,8 +25,8 @@ mark_lost(struct play *play, int loop)
 {
     for (size_t i = 1; i < play->next; i++) {
         enum state *state = &play->states[i];
-        if (play->loops[i] == loop && (*state == QUEUED || *state == WAITING ||
-                                       *state == REFUSED)) {
+        if (play->loops[i] == loop &&
+            (*state == QUEUED || *state == WAITING || *state == REFUSED)) {
             *state = DEAD;
         }
     }
@@ -66,7 +66,10 @@ play_open(struct play *play)
 {
     for (int i = 0; i < WORLD_LOOPS; i++) {
         if (play->world.loops[i] == NULL) {
-            play->world.loops[i] = open_loop();
+            struct ab_mailbox **loop = &play->world.loops[i];
+            bool wants_fd = roll(&play->dice, 4) != 0;
+            CHECK(ab_mailbox_new(loop, wants_fd) == AB_OK);
+            atomic_store(&(*loop)->loop, *loop);
             return;
         }
     }
@@ -84,6 +87,7 @@ play_abort(struct play *play)
     }
     refuse(&play->world, NULL,
            AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG | AB_COLLECT_RUNNING);
+    ab_batcher_tell_watchers(play->world.batcher);
     play_tell(play);
 }
 
@@ -114,8 +118,7 @@ play_move_home(struct play *play)
 {
     int loop = any_open_loop(play);
     if (loop >= 0 && link_of(&play->world, loop) != NULL) {
-        ab_batcher_move_home(play->world.batcher,
-                             loop_of(&play->world, loop));
+        ab_batcher_move_home(play->world.batcher, loop_of(&play->world, loop));
         look(&play->world, loop);
     }
 }

@@ -221,6 +221,43 @@ raised_limit_admits_with_the_next_look(void)
     world_close(&world);
 }
 
+static void
+backlog_is_seen_while_somebody_waits_in_it(void)
+{
+    struct world world;
+    struct ab_entry out[2];
+    uint64_t pair;
+    open_full(&world);
+    CHECK(!ab_batcher_has_backlog(world.batcher));
+    CHECK(submit_item(&world, 0, 11, 1, &pair) == AB_OK);
+    CHECK(ab_batcher_has_backlog(world.batcher));
+    CHECK(withdraw(&world, pair, out));
+    CHECK(!ab_batcher_has_backlog(world.batcher));
+    flush_queue(&world, 0);
+    serve_all(&world, 0);
+    world_close(&world);
+}
+
+static void
+loops_with_waiters_are_alerted_but_not_the_own(void)
+{
+    struct world world;
+    open_full(&world); // both wait on the first loop
+    flush_queue(&world, 0);
+    serve_all(&world, 0);
+    CHECK(push_items(&world, 0, 3, 1, 1) == AB_OK);
+    CHECK(push_items(&world, -1, 4, 1, 1) == AB_OK);
+    ab_batcher_alert_loops(world.batcher, loop_of(&world, 0));
+    CHECK(!is_readable(world.loops[0]));
+    ab_batcher_alert_loops(world.batcher, loop_of(&world, 1));
+    CHECK(is_readable(world.loops[0]));
+    CHECK(!is_readable(world.loops[1])); // nobody waits there
+    CHECK_EQUAL(read_mail(&world, 0), 1);
+    flush_queue(&world, 0);
+    serve_all(&world, 0);
+    world_close(&world);
+}
+
 const struct test backlog_tests[] = {
     TEST(callers_for_space_are_admitted_first_in_first_out),
     TEST(caller_is_admitted_at_once_where_there_is_room),
@@ -231,5 +268,7 @@ const struct test backlog_tests[] = {
     TEST(collecting_for_one_loop_leaves_the_backlog_of_the_others),
     TEST(drain_admits_those_who_waited_before_it),
     TEST(raised_limit_admits_with_the_next_look),
+    TEST(backlog_is_seen_while_somebody_waits_in_it),
+    TEST(loops_with_waiters_are_alerted_but_not_the_own),
     TESTS_END,
 };

@@ -299,6 +299,23 @@ watchers_are_told_when_all_is_done(void)
     world_close(&world);
 }
 
+static void
+watchers_need_not_wait_for_a_forced_stop(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_LOOP, 2);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    struct ab_batch *batch = cut_batch(&world, 0);
+    REQUIRE(batch != NULL);
+    CHECK(watch_idle(&world, 1, 91) == AB_OK);
+    ab_batcher_tell_watchers(world.batcher);
+    CHECK_EQUAL(tell_all(&world), 1);
+    CHECK(world.told[0].waiter == thing(91));
+    settle_batch(&world, batch);
+    CHECK_EQUAL(tell_all(&world), 1);
+    world_close(&world);
+}
+
 const struct test batch_tests[] = {
     TEST(cancelled_items_do_not_count_and_others_take_their_place),
     TEST(permit_returns_when_all_are_cancelled),
@@ -309,5 +326,6 @@ const struct test batch_tests[] = {
     TEST(collecting_for_one_loop_leaves_the_others),
     TEST(batch_that_forms_is_told_of_a_forced_stop),
     TEST(watchers_are_told_when_all_is_done),
+    TEST(watchers_need_not_wait_for_a_forced_stop),
     TESTS_END,
 };

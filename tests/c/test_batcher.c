@@ -277,6 +277,25 @@ object_is_held_while_anybody_waits(void)
     world_close(&world);
 }
 
+static void
+callers_of_an_unknown_loop_are_sent_to_link_it(void)
+{
+    struct world world;
+    struct ab_todo todo = {0};
+    struct ab_entry pair[2] = {{.waiter = thing(1)}, {.waiter = thing(2)}};
+    uint64_t number;
+    world_open(&world, AB_HOST_LOOP, 1);
+    void *loop = loop_of(&world, 0);
+    CHECK(ab_batcher_push(world.batcher, loop, pair, 1, &todo) == AB_NO_LINK);
+    CHECK(ab_batcher_wait_for_space(world.batcher, loop, pair, &number,
+                                    &todo) == AB_NO_LINK);
+    CHECK(ab_batcher_watch(world.batcher, loop, pair, &todo) == AB_NO_LINK);
+    CHECK_EQUAL(todo.refs, 0);
+    ab_batcher_count_rejected(world.batcher, 3);
+    CHECK_EQUAL(world.batcher->synced_data.meter.rejected, 3);
+    world_close(&world);
+}
+
 const struct test batcher_tests[] = {
     TEST(window_runs_from_the_oldest_item_and_never_restarts),
     TEST(timer_hints_the_loop_when_the_window_ends),
@@ -290,5 +309,6 @@ const struct test batcher_tests[] = {
     TEST(refused_push_changes_nothing),
     TEST(nothing_is_due_before_the_host_is_known),
     TEST(object_is_held_while_anybody_waits),
+    TEST(callers_of_an_unknown_loop_are_sent_to_link_it),
     TESTS_END,
 };

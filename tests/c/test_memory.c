@@ -177,9 +177,40 @@ batch_goes_smaller_when_it_cannot_grow(void)
     world_close(&world);
 }
 
+static bool
+is_admitted(void *batcher)
+{
+    return !ab_batcher_has_backlog(batcher);
+}
+
+static void
+caller_for_space_is_admitted_when_there_is_memory_again(void)
+{
+    struct world world;
+    uint64_t pair;
+    world_open(&world, AB_HOST_LOOP, 1);
+    limits_of(&world)->window_ns = 1000 * SECOND;
+    REQUIRE(link_of(&world, 0) != NULL);
+    fail_allocation_after(2); // its batch is two blocks, then the queue
+    CHECK(submit_item(&world, 0, 1, 1, &pair) == AB_OK);
+    CHECK(has_allocation_failed());
+    fail_allocation_after(-1);
+    CHECK(ab_batcher_has_backlog(world.batcher));
+    CHECK_EQUAL(tell_all(&world), 0);
+    advance_clock(SECOND);
+    CHECK(comes_true(is_admitted, world.batcher));
+    CHECK_EQUAL(tell_all(&world), 1);
+    CHECK(world.told[0].kind == AB_SPACE);
+    flush_queue(&world, 0);
+    serve_all(&world, 0);
+    CHECK_EQUAL(world.told_count, 2);
+    world_close(&world);
+}
+
 const struct test memory_tests[] = {
     TEST(any_allocation_may_fail_and_nothing_is_lost),
     TEST(cut_without_memory_is_tried_again),
     TEST(batch_goes_smaller_when_it_cannot_grow),
+    TEST(caller_for_space_is_admitted_when_there_is_memory_again),
     TESTS_END,
 };

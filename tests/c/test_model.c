@@ -36,6 +36,10 @@ step_rarely(struct play *play)
     case 7:
         look(&play->world, any_loop(play));
         break;
+    case 8:
+        ab_batcher_alert_loops(play->world.batcher,
+                               loop_of(&play->world, any_loop(play)));
+        break;
     default:
         flush_queue(&play->world, any_loop(play));
         break;
@@ -132,6 +136,9 @@ finish_play(struct play *play)
         if (any_open_loop(play) < 0) {
             play_open(play); // closed while a batch was formed
         }
+    }
+    while (play->world.batcher->synced_data.workers > 0 && !check_failed()) {
+        CHECK(!ab_worker_wait(play->world.batcher, true)); // it leaves
     }
     play_tell(play);
 }
