@@ -51,10 +51,18 @@ count_worker(int change)
 
 /* ---- the thread ---- */
 
+typedef struct {
+    struct ab_batcher *core;   /* owned: one count */
+    struct ab_signals signals; // in force while the user's code runs
+} Worker;
+
 static void
-serve(Batcher *self)
+serve(Worker *worker, Batcher *self)
 {
+    struct ab_signals blocked;
+    ab_signals_restore_last(&worker->signals);
     ab_dispatch_on_worker(self);
+    ab_signals_block(&blocked);
     if (PyErr_Occurred()) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
@@ -82,7 +90,8 @@ deliver_last(struct ab_batcher *core)
 static PyObject *
 work(PyObject *capsule, PyObject *Py_UNUSED(unused))
 {
-    struct ab_batcher *core = PyCapsule_GetPointer(capsule, NULL);
+    Worker *worker = PyCapsule_GetPointer(capsule, NULL);
+    struct ab_batcher *core = worker->core;
     bool is_new = true, has_work;
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
@@ -99,7 +108,7 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
         is_new = false;
         Batcher *self = ab_object_of(core);
         if (self != NULL) {
-            serve(self);
+            serve(worker, self);
             Py_DECREF(self);
         }
 #ifndef Py_GIL_DISABLED
@@ -116,9 +125,46 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
 static PyMethodDef work_method = {"_work", work, METH_NOARGS, NULL};
 
 static void
-release_core(PyObject *capsule)
+free_worker(PyObject *capsule)
 {
-    ab_batcher_release(PyCapsule_GetPointer(capsule, NULL));
+    Worker *worker = PyCapsule_GetPointer(capsule, NULL);
+    ab_batcher_release(worker->core);
+    PyMem_Free(worker);
+}
+
+/* The function of a new thread: a new reference. */
+static PyObject *
+new_worker(Batcher *self, Worker **out)
+{
+    Worker *worker = PyMem_Calloc(1, sizeof *worker);
+    if (worker == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(worker, NULL, free_worker);
+    if (capsule == NULL) {
+        PyMem_Free(worker);
+        return NULL;
+    }
+    worker->core = self->core;
+    ab_batcher_acquire(self->core);
+    PyObject *function = PyCFunction_New(&work_method, capsule);
+    Py_DECREF(capsule);
+    *out = worker;
+    return function;
+}
+
+static PyObject *
+start_with_signals_blocked(struct ab_state *state, PyObject *function,
+                           PyObject *arguments, Worker *worker)
+{
+    // The new thread inherits the mask, and never unblocks a signal without
+    // looking whether that would take it from the main thread.
+    ab_signals_block(&worker->signals);
+    struct ab_signals before = worker->signals;
+    PyObject *thread = PyObject_CallFunctionObjArgs(
+        state->start_new_thread, function, arguments, NULL);
+    ab_signals_restore(&before);
+    return thread;
 }
 
 static int
@@ -134,13 +180,8 @@ start_thread(Batcher *self)
         Py_DECREF(answer);
         state->ends_workers = true;
     }
-    PyObject *capsule = PyCapsule_New(self->core, NULL, release_core);
-    if (capsule == NULL) {
-        return -1;
-    }
-    ab_batcher_acquire(self->core);
-    PyObject *function = PyCFunction_New(&work_method, capsule);
-    Py_DECREF(capsule);
+    Worker *worker;
+    PyObject *function = new_worker(self, &worker);
     if (function == NULL) {
         return -1;
     }
@@ -148,8 +189,8 @@ start_thread(Batcher *self)
     PyObject *thread = NULL;
     if (nothing != NULL) {
         count_worker(1);
-        thread = PyObject_CallFunctionObjArgs(state->start_new_thread,
-                                              function, nothing, NULL);
+        thread =
+            start_with_signals_blocked(state, function, nothing, worker);
         if (thread == NULL) {
             count_worker(-1);
         }

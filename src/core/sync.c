@@ -1,5 +1,5 @@
-#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200809L
+#if !defined(_WIN32) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // NSIG
 #endif
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE // pthread_cond_timedwait_relative_np
@@ -37,6 +37,10 @@ ab_cond_wait_until(struct ab_cond *cond, struct ab_mutex *mutex,
     SleepConditionVariableSRW(&cond->impl, &mutex->impl, wait_ms, 0);
 }
 
+void ab_signals_block(struct ab_signals *before) { (void)before; }
+void ab_signals_restore(const struct ab_signals *before) { (void)before; }
+void ab_signals_restore_last(const struct ab_signals *before) { (void)before; }
+
 static DWORD WINAPI
 thread_main(void *body)
 {
@@ -57,10 +61,10 @@ ab_thread_start(void (*body)(void))
 
 #else
 
-#include <signal.h>
 #include <time.h>
 
 #define AB_SECOND_NS 1000000000
+#define AB_PENDING_ROUNDS 20 // of a millisecond each
 
 void
 ab_mutex_init(struct ab_mutex *mutex)
@@ -145,6 +149,48 @@ ab_cond_wait_until(struct ab_cond *cond, struct ab_mutex *mutex,
 #endif
 }
 
+void
+ab_signals_block(struct ab_signals *before)
+{
+    sigset_t blocked;
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before->mask);
+}
+
+static bool
+would_take_one(const struct ab_signals *before)
+{
+    sigset_t pending;
+    sigpending(&pending);
+    for (int number = 1; number < NSIG; number++) {
+        if (sigismember(&pending, number) == 1
+            && sigismember(&before->mask, number) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+ab_signals_restore(const struct ab_signals *before)
+{
+    pthread_sigmask(SIG_SETMASK, &before->mask, NULL);
+}
+
+void
+ab_signals_restore_last(const struct ab_signals *before)
+{
+    struct timespec millisecond = {0, 1000000};
+    for (int i = 0; i < AB_PENDING_ROUNDS && would_take_one(before); i++) {
+        nanosleep(&millisecond, NULL);
+    }
+    ab_signals_restore(before);
+}
+
 static void *
 thread_main(void *body)
 {
@@ -166,16 +212,11 @@ ab_thread_start(void (*body)(void))
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 
-    sigset_t blocked, before;
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    struct ab_signals before;
+    ab_signals_block(&before);
     pthread_t thread;
     int error = pthread_create(&thread, &attributes, thread_main, &slot);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ab_signals_restore(&before);
 
     pthread_attr_destroy(&attributes);
     return error == 0 ? AB_OK : AB_NO_THREAD;

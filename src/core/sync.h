@@ -10,6 +10,7 @@
 #include <windows.h>
 #else
 #include <pthread.h>
+#include <signal.h>
 #endif
 
 struct AB_CAPABILITY("mutex") ab_mutex {
@@ -47,6 +48,28 @@ void ab_cond_wait(struct ab_cond *cond, struct ab_mutex *mutex)
     AB_REQUIRES(*mutex);
 void ab_cond_wait_until(struct ab_cond *cond, struct ab_mutex *mutex,
                         int64_t deadline_ns) AB_REQUIRES(*mutex);
+
+/* Signals.  A signal that is sent to the process may be handled in any thread
+ * that does not block it, and then does not wake the main thread, which
+ * alone runs Python's handlers, out of its wait.  So the threads of this
+ * package block all signals but those of a fault in the thread itself, save
+ * while they run code of the user's, whose child processes inherit the mask.
+ */
+struct ab_signals {
+#ifdef _WIN32
+    char unused;
+#else
+    sigset_t mask;
+#endif
+};
+
+/* Block, and give what was in force before. */
+void ab_signals_block(struct ab_signals *before);
+/* Put `before` in force again. */
+void ab_signals_restore(const struct ab_signals *before);
+/* The same on a thread that should take none: signals that are pending are
+ * first left, for a moment, to whom they concern, for to unblock is to take. */
+void ab_signals_restore_last(const struct ab_signals *before);
 
 /* Start a detached thread in which every signal but those of a fault in the
  * thread itself is blocked, so that it never runs a handler. */

@@ -118,16 +118,22 @@ def test_loop_inside_a_callback_of_another_works(kind: type[Recorder]) -> None:
     """Scenario 92. Scenario 87."""
     batcher = kind(max_queue_time=0)
 
-    async def main() -> Any:
-        outer = await batcher.process("outer")
+    def nested(answer: asyncio.Future[Any]) -> None:
+        """Run a loop inside a callback of another: inside a task asyncio forbids it."""
         running = asyncio.get_running_loop()
         asyncio._set_running_loop(None)  # noqa: SLF001
         inner_loop = new_loop()
         try:
-            inner = inner_loop.run_until_complete(batcher.call("inner"))
+            answer.set_result(inner_loop.run_until_complete(batcher.call("inner")))
         finally:
             inner_loop.close()
             asyncio._set_running_loop(running)  # noqa: SLF001
-        return outer, inner, await batcher.process("again")
+
+    async def main() -> Any:
+        outer = await batcher.process("outer")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        loop.call_soon(nested, answer)
+        return outer, await answer, await batcher.process("again")
 
     assert run(main()) == ("outer", "inner", "again")
