@@ -120,11 +120,11 @@ close_mailbox(Reader *self)
     }
     self->mailbox = NULL;
     ab_mutex_lock(&mailbox->mutex);
-    PyObject *ref = mailbox->synced_data.reader_ref;
-    mailbox->synced_data.reader_ref = NULL;
+    PyObject *proxy = mailbox->synced_data.reader_proxy;
+    mailbox->synced_data.reader_proxy = NULL;
     ab_mutex_unlock(&mailbox->mutex);
     ab_mailbox_close(mailbox);
-    Py_XDECREF(ref);
+    Py_XDECREF(proxy);
 
     size_t released = 0;
     struct ab_link *link;
@@ -310,12 +310,12 @@ new_reader(struct ab_state *state, PyObject *loop, bool wants_fd)
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
-    PyObject *ref = PyWeakref_NewRef((PyObject *)self, NULL);
-    if (ref == NULL) {
+    PyObject *proxy = PyWeakref_NewProxy((PyObject *)self, NULL);
+    if (proxy == NULL) {
         Py_DECREF(self);
         return NULL;
     }
-    self->mailbox->synced_data.reader_ref = ref;
+    self->mailbox->synced_data.reader_proxy = proxy;
     self->loop = Py_NewRef(loop);
     return (PyObject *)self;
 }
@@ -420,36 +420,48 @@ ab_running_loop(struct ab_state *state)
     return loop;
 }
 
-/* The mailbox's reader, a new reference; NULL without an exception: closed. */
+/* The proxy of the mailbox's reader, a new reference; NULL: it is closed. */
 static PyObject *
-reader_of(struct ab_mailbox *mailbox)
+proxy_of(struct ab_mailbox *mailbox)
 {
     ab_mutex_lock(&mailbox->mutex);
-    PyObject *ref = mailbox->synced_data.reader_ref;
-    Py_XINCREF(ref);
+    PyObject *proxy = mailbox->synced_data.reader_proxy;
+    Py_XINCREF(proxy);
     ab_mutex_unlock(&mailbox->mutex);
+    return proxy;
+}
+
+/* The loop of the mailbox, a new reference; NULL without an exception: it is
+ * closed. */
+static PyObject *
+loop_of(PyObject *proxy)
+{
     PyObject *reader = NULL;
-    if (ref != NULL) {
-        (void)PyWeakref_GetRef(ref, &reader);
-        Py_DECREF(ref);
+    (void)PyWeakref_GetRef(proxy, &reader);
+    if (reader == NULL) {
+        return NULL;
     }
-    return reader;
+    PyObject *loop = Py_XNewRef(Reader_CAST(reader)->loop);
+    Py_DECREF(reader);
+    return loop;
 }
 
 void
 ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
 {
-    PyObject *reader = reader_of(mailbox);
-    if (reader == NULL) {
+    PyObject *proxy = proxy_of(mailbox);
+    if (proxy == NULL) {
         return; // closed: whoever waited there is released
     }
-    PyObject *loop = Py_XNewRef(Reader_CAST(reader)->loop);
+    PyObject *loop = loop_of(proxy);
     PyObject *running = ab_running_loop(state);
+    // The proxy, for a handle that another thread made is freed late on
+    // free-threaded builds, and would keep the reader from giving notice.
     if (loop != NULL
         && call_soon(state, loop,
                      loop == running ? state->str_call_soon
                                      : state->str_call_soon_threadsafe,
-                     reader)
+                     proxy)
                < 0) {
         // The loop is closing, or out of memory: in the second case the fd
         // still gets through.
@@ -458,7 +470,7 @@ ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
     }
     Py_XDECREF(running);
     Py_XDECREF(loop);
-    Py_DECREF(reader);
+    Py_DECREF(proxy);
 }
 
 int
@@ -474,16 +486,18 @@ ab_home_runs(Batcher *self)
     if (mailbox == NULL) {
         return 0;
     }
+    PyObject *proxy = proxy_of(mailbox);
+    PyObject *loop = proxy != NULL ? loop_of(proxy) : NULL;
     int runs = 0;
-    PyObject *reader = reader_of(mailbox);
-    if (reader != NULL && Reader_CAST(reader)->loop != NULL) {
-        PyObject *answer = PyObject_CallMethodNoArgs(
-            Reader_CAST(reader)->loop, self->state->str_is_running);
+    if (loop != NULL) {
+        PyObject *answer =
+            PyObject_CallMethodNoArgs(loop, self->state->str_is_running);
         runs = answer != NULL && PyObject_IsTrue(answer) > 0;
         Py_XDECREF(answer);
         PyErr_Clear();
     }
-    Py_XDECREF(reader);
+    Py_XDECREF(loop);
+    Py_XDECREF(proxy);
     ab_mailbox_release(mailbox);
     return runs;
 }

@@ -55,7 +55,7 @@ struct ab_mailbox {
     } thread_data;
     struct ab_mutex mutex;
     struct {
-        void *reader_ref; /* owned by the reader: a weak reference to it */
+        void *reader_proxy; /* owned by the reader: a weak proxy of it */
         struct ab_link *letters, **letters_end;
         struct ab_link *kept;
         int read_fd, write_fd;

@@ -176,7 +176,8 @@ take_over(struct play *play, struct ab_batch *batch)
 {
     const struct ab_link *host = batch->host;
     check_limits(play, batch);
-    bool is_lost = !ab_batch_formed(batch) ||
+    CHECK(ab_batch_formed(batch) == !play->was_aborted);
+    bool is_lost = play->was_aborted ||
                    (host != NULL && atomic_load(&host->mailbox->loop) == NULL);
     if (!is_lost) {
         play->running[play->running_count++] = batch;
@@ -209,6 +210,7 @@ play_cut(struct play *play)
         return;
     }
     play->is_forming = true;
+    play->was_aborted = false;
     size_t added, set_aside;
     do {
         added = ab_batch_fill(batch, &todo);

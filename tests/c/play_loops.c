@@ -78,6 +78,7 @@ play_open(struct play *play)
 void
 play_abort(struct play *play)
 {
+    play->was_aborted = true;
     play_tell(play);
     for (size_t i = 1; i < play->next; i++) {
         enum state *state = &play->states[i];

@@ -143,6 +143,15 @@ look(struct world *world, int loop)
     carry_out(world, &todo);
 }
 
+static bool
+is_hinted(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    bool is_given = batcher->synced_data.hint == AB_HINT_GIVEN;
+    ab_mutex_unlock(&batcher->mutex);
+    return is_given;
+}
+
 struct ab_batch *
 cut_batch(struct world *world, int loop)
 {
@@ -151,8 +160,7 @@ cut_batch(struct world *world, int loop)
     struct ab_link *host = loop < 0 ? NULL : link_of(world, loop);
     enum ab_status status = ab_batch_cut(world->batcher, host, &batch, &todo);
     carry_out(world, &todo);
-    if (status == AB_OK && batch == NULL &&
-        world->batcher->synced_data.hint == AB_HINT_GIVEN) {
+    if (status == AB_OK && batch == NULL && is_hinted(world->batcher)) {
         // It came unasked, and was asked just now.
         status = ab_batch_cut(world->batcher, host, &batch, &todo);
         carry_out(world, &todo);
