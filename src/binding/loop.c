@@ -9,6 +9,7 @@
 #include "binding/state.h"
 
 #include "core/clock.h"
+#include "core/registry.h"
 
 #ifndef _WIN32
 #include <time.h>
@@ -111,6 +112,18 @@ leave_loop(Batcher *self, struct ab_link *link)
     return released;
 }
 
+static size_t
+leave_loop_of(struct ab_batcher *core, struct ab_link *link)
+{
+    size_t released = 0;
+    Batcher *batcher = ab_object_of(core);
+    if (batcher != NULL) {
+        released = leave_loop(batcher, link);
+        Py_DECREF(batcher);
+    }
+    return released;
+}
+
 static void
 close_mailbox(Reader *self)
 {
@@ -130,12 +143,15 @@ close_mailbox(Reader *self)
     struct ab_link *link;
     while ((link = ab_mailbox_pop_kept(mailbox)) != NULL) {
         struct ab_batcher *core = link->batcher;
-        Batcher *batcher = ab_object_of(core);
-        if (batcher != NULL) {
-            released += leave_loop(batcher, link);
-            Py_DECREF(batcher);
-        }
+        released += leave_loop_of(core, link);
         ab_batcher_release(core);
+    }
+    // Where nobody waits a batcher may still have its home here.
+    struct ab_batcher *core = NULL;
+    while ((core = ab_registry_next(core)) != NULL) {
+        if ((link = ab_batcher_pop_home(core, mailbox)) != NULL) {
+            released += leave_loop_of(core, link);
+        }
     }
     ab_mailbox_release(mailbox);
     if (released > 0

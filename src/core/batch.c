@@ -637,6 +637,21 @@ ab_batcher_hosted_by(struct ab_batcher *batcher, struct ab_link *link)
     return batch;
 }
 
+struct ab_link *
+ab_batcher_pop_home(struct ab_batcher *batcher, struct ab_mailbox *mailbox)
+{
+    ab_mutex_lock(&batcher->mutex);
+    struct ab_link *home = batcher->synced_data.home;
+    if (home != NULL && home->mailbox == mailbox) {
+        ab_mailbox_pop(mailbox, home);
+    }
+    else {
+        home = NULL;
+    }
+    ab_mutex_unlock(&batcher->mutex);
+    return home;
+}
+
 void
 ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
                      struct ab_todo *todo)

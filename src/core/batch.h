@@ -137,6 +137,11 @@ bool ab_batcher_withdraw(struct ab_batcher *batcher, uint64_t number,
 struct ab_batch *ab_batcher_hosted_by(struct ab_batcher *batcher,
                                       struct ab_link *link);
 
+/* The batcher's home, if it is in `mailbox`, which closed: its loss is to be
+ * reported even where nobody waits on it.  Named until ab_batcher_lost_loop. */
+struct ab_link *ab_batcher_pop_home(struct ab_batcher *batcher,
+                                    struct ab_mailbox *mailbox);
+
 /* The loop of `link` closed: find another home, and decide again. */
 void ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
                           struct ab_todo *todo);

@@ -141,8 +141,10 @@ ask_to_yield(struct ab_timer *timer)
     if (atomic_load_explicit(&sync_batches, memory_order_relaxed) > 0) {
         ab_mutex_lock(&mailbox->mutex);
         if (!mailbox->synced_data.is_closed) {
+            if (!mailbox->synced_data.is_yield_wanted) { // else: still busy
+                mailbox->synced_data.yield_asked_ns = ab_clock_now_ns();
+            }
             mailbox->synced_data.is_yield_wanted = true;
-            mailbox->synced_data.yield_asked_ns = ab_clock_now_ns();
             fill_fd(mailbox);
         }
         ab_mutex_unlock(&mailbox->mutex);
@@ -386,6 +388,14 @@ ab_mailbox_pop_kept(struct ab_mailbox *mailbox)
 }
 
 void
+ab_mailbox_pop(struct ab_mailbox *mailbox, struct ab_link *link)
+{
+    ab_mutex_lock(&mailbox->mutex);
+    link->mailbox_data.is_popped = true;
+    ab_mutex_unlock(&mailbox->mutex);
+}
+
+void
 ab_mailbox_unpop(struct ab_mailbox *mailbox, struct ab_link *link)
 {
     ab_mutex_lock(&mailbox->mutex);
@@ -417,8 +427,12 @@ ab_yield_begin(void)
     ab_mutex_lock(&ab_registry.mutex);
     for (struct ab_mailbox *mailbox = ab_registry.synced_data.mailboxes;
          mailbox != NULL; mailbox = mailbox->next) {
+        ab_mutex_lock(&mailbox->mutex);
+        int64_t peace_ns = mailbox->synced_data.yield_peace_ns;
+        ab_mutex_unlock(&mailbox->mutex);
         // Without the thread nobody asks; the batch then has to wait its turn.
-        (void)ab_aggregator_arm(&mailbox->timer, due_ns);
+        (void)ab_aggregator_arm(&mailbox->timer,
+                                peace_ns > due_ns ? peace_ns : due_ns);
     }
     ab_mutex_unlock(&ab_registry.mutex);
 }
@@ -459,6 +473,7 @@ ab_mailbox_yielded(struct ab_mailbox *mailbox, int64_t away_ns)
     int64_t answer_ns =
         now_ns - away_ns - mailbox->synced_data.yield_asked_ns;
     int64_t due_ns = now_ns + peace_after(mailbox, answer_ns, away_ns);
+    mailbox->synced_data.yield_peace_ns = due_ns;
     ab_mutex_unlock(&mailbox->mutex);
     (void)ab_aggregator_arm(&mailbox->timer, due_ns);
 }

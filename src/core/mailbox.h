@@ -62,6 +62,7 @@ struct ab_mailbox {
         bool is_fd_full, is_closed;
         bool is_yield_wanted;
         int64_t yield_asked_ns, yield_pause_ns;
+        int64_t yield_peace_ns; // it is not asked again before that time
     } synced_data;
 };
 
@@ -109,6 +110,7 @@ void ab_mailbox_unkeep(struct ab_mailbox *mailbox, struct ab_link *link);
 /* Take a link, its batcher acquired, off a closed mailbox's kept ones, each
  * once; NULL at the end.  The reference it kept stays with `pending`. */
 struct ab_link *ab_mailbox_pop_kept(struct ab_mailbox *mailbox);
+void ab_mailbox_pop(struct ab_mailbox *mailbox, struct ab_link *link);
 void ab_mailbox_unpop(struct ab_mailbox *mailbox, struct ab_link *link);
 
 /* Does a letter or a close still name the link? */

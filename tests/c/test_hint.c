@@ -108,8 +108,7 @@ home_that_waits_for_nothing_is_not_waited_for(void)
     world_close(&world);
 }
 
-/* The home closes while nobody waits there, so nobody reports its loss, and
- * a hint lies in its mailbox. */
+/* The home closes while nobody waits there, and a hint lies in its mailbox. */
 static void
 lose_idle_home(struct world *world, enum ab_host host)
 {
@@ -139,9 +138,9 @@ idle_home_that_closes_leaves_no_timer_to_stumble(void)
 {
     struct world world;
     lose_idle_home(&world, AB_HOST_LOOP);
+    CHECK(is_readable(world.loops[1])); // the hint went on
     advance_clock(AB_HINT_WAIT_NS);
-    CHECK(comes_true(has_mail, world.loops[2])); // any loop that is open
-    serve_all(&world, 2);
+    serve_all(&world, 1);
     CHECK_EQUAL(world.told_count, 2);
     world_close(&world);
 }
@@ -296,6 +295,37 @@ link_of_a_closing_loop_is_not_taken_for_another(void)
     world_close(&world);
 }
 
+static void
+home_that_closes_idle_leaves_the_executor_to_workers(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_EXECUTOR, 1);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    CHECK(push_items(&world, -1, 2, 1, 1) == AB_OK);
+    serve_all(&world, 0);
+    close_loop(&world, 0); // nobody waits there any more
+    CHECK(push_items(&world, -1, 3, 1, 1) == AB_OK);
+    CHECK_EQUAL(world.starts, 1);
+    serve_all(&world, -1);
+    CHECK_EQUAL(world.told_count, 3);
+    world_close(&world);
+}
+
+static void
+home_that_closes_idle_refuses_callers_without_a_loop(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_LOOP, 1);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    serve_all(&world, 0);
+    CHECK(push_items(&world, -1, 2, 1, 1) == AB_OK); // from another thread
+    close_loop(&world, 0);
+    (void)tell_all(&world);
+    CHECK_EQUAL(world.told_count, 2);
+    CHECK(world.told[1].waiter == thing(2) && world.told[1].is_failed);
+    world_close(&world);
+}
+
 const struct test hint_tests[] = {
     TEST(one_loop_is_hinted_at_a_time),
     TEST(own_loop_is_woken_without_the_fd),
@@ -311,5 +341,7 @@ const struct test hint_tests[] = {
     TEST(timer_of_a_loop_that_fires_early_is_set_again),
     TEST(link_of_a_closing_loop_is_not_taken_for_another),
     TEST(time_kept_by_a_loop_that_closed_is_kept_by_another),
+    TEST(home_that_closes_idle_leaves_the_executor_to_workers),
+    TEST(home_that_closes_idle_refuses_callers_without_a_loop),
     TESTS_END,
 };

@@ -221,6 +221,42 @@ longer_of_pause_and_share_counts(void)
     world_close(&world);
 }
 
+static void
+next_batch_leaves_the_loop_its_peace(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_WORKER, 1);
+    struct ab_mailbox *mailbox = world.loops[0];
+    ab_yield_begin();
+    CHECK(is_asked(mailbox, DELAY_NS));
+    CHECK_EQUAL(answer(mailbox, IDLE_NS, 30 * MS), 30 * MS);
+    ab_yield_end();
+    ab_yield_begin();
+    CHECK_EQUAL(mailbox->timer.due_ns, ab_clock_now_ns() + 30 * MS);
+    ab_yield_end();
+    world_close(&world);
+}
+
+static void
+busy_loop_that_is_asked_twice_is_not_taken_for_idle(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_WORKER, 1);
+    struct ab_mailbox *mailbox = world.loops[0];
+    ab_yield_begin();
+    advance_clock(DELAY_NS);
+    CHECK(comes_true(has_mail, mailbox));
+    CHECK(comes_true(is_let_alone, mailbox));
+    ab_yield_end();
+    ab_yield_begin(); // and the loop has not answered yet
+    advance_clock(DELAY_NS);
+    CHECK(comes_true(is_let_alone, mailbox));
+    CHECK(ab_mailbox_take(mailbox));
+    CHECK_EQUAL(answer(mailbox, 0, SOON_NS), 20 * SOON_NS);
+    ab_yield_end();
+    world_close(&world);
+}
+
 const struct test yield_tests[] = {
     TEST(loops_are_asked_once_a_batch_has_lasted_a_while),
     TEST(batch_that_ended_asks_nobody),
@@ -233,5 +269,7 @@ const struct test yield_tests[] = {
     TEST(busy_loop_is_asked_at_the_full_rate_again),
     TEST(short_yield_costs_a_twentieth_and_a_long_one_half),
     TEST(longer_of_pause_and_share_counts),
+    TEST(next_batch_leaves_the_loop_its_peace),
+    TEST(busy_loop_that_is_asked_twice_is_not_taken_for_idle),
     TESTS_END,
 };

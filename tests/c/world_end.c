@@ -64,6 +64,10 @@ close_loop(struct world *world, int loop)
         leave_loop(world, link);
         ab_batcher_release(batcher);
     }
+    link = ab_batcher_pop_home(world->batcher, mailbox);
+    if (link != NULL) {
+        leave_loop(world, link);
+    }
     ab_mailbox_release(mailbox);
 }
 
