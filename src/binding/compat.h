@@ -24,8 +24,7 @@ static inline PyObject *
 PyType_GetModuleByDef(PyTypeObject *type, PyModuleDef *def)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); i++) {
-        PyTypeObject *base =
-            (PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i);
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i);
         PyObject *module = PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE)
                                ? PyType_GetModule(base) // borrowed
                                : NULL;

@@ -14,10 +14,10 @@
 static bool
 is_error(const struct ab_parcel *parcel)
 {
-    return parcel->is_failed
-           || (parcel->kind == AB_ITEM
-               && PyObject_TypeCheck((PyObject *)parcel->value,
-                                     (PyTypeObject *)PyExc_Exception));
+    return parcel->is_failed ||
+           (parcel->kind == AB_ITEM &&
+            PyObject_TypeCheck((PyObject *)parcel->value,
+                               (PyTypeObject *)PyExc_Exception));
 }
 
 /* Count the parcel; false: nobody is there to be told. */
@@ -25,9 +25,8 @@ static bool
 sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
             bool is_dead, struct ab_told *told)
 {
-    bool is_gone =
-        is_dead || parcel->kind == AB_SILENT
-        || ab_waiter_is_done(state, (PyObject *)parcel->waiter);
+    bool is_gone = is_dead || parcel->kind == AB_SILENT ||
+                   ab_waiter_is_done(state, (PyObject *)parcel->waiter);
     if (parcel->kind == AB_WATCHER) {
         told->watchers++;
     }

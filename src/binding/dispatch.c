@@ -1,6 +1,8 @@
 /* From a hint to a batch that runs: the cut, and the ways to run it. */
 #include "binding/state.h"
 
+#include "core/decide.h"
+
 /* ---- the cut ---- */
 
 /* Take the items of cancelled waiters out of entries[from ..]; how many. */
@@ -136,8 +138,8 @@ start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
     PyObject *context = PyContext_Copy(self->context);
     PyObject *task = NULL;
     if (context != NULL && PyContext_Enter(context) == 0) {
-        task = PyObject_CallMethodOneArg(loop, self->state->str_create_task,
-                                         run);
+        task =
+            PyObject_CallMethodOneArg(loop, self->state->str_create_task, run);
         PyObject *error = PyErr_GetRaisedException();
         (void)PyContext_Exit(context);
         if (error != NULL) {

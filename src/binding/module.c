@@ -3,6 +3,7 @@
 
 #include "core/aggregator.h"
 #include "core/clock.h"
+#include "core/crew.h"
 
 static struct ab_state *
 state_of(PyObject *module)
@@ -82,8 +83,8 @@ fill_names(struct ab_state *state)
     state->kw_context = PyTuple_Pack(1, state->str_context);
     state->kw_batch = PyTuple_Pack(1, state->str_batch);
     state->empty_context = PyContext_New();
-    return state->kw_context != NULL && state->kw_batch != NULL
-                   && state->empty_context != NULL
+    return state->kw_context != NULL && state->kw_batch != NULL &&
+                   state->empty_context != NULL
                ? 0
                : -1;
 }
@@ -104,9 +105,9 @@ fill_imports(struct ab_state *state)
         PyObject_GetAttrString(state->Future, "set_result");
     state->future_set_exception =
         PyObject_GetAttrString(state->Future, "set_exception");
-    return state->concurrent_future != NULL && state->future_done != NULL
-                   && state->future_set_result != NULL
-                   && state->future_set_exception != NULL
+    return state->concurrent_future != NULL && state->future_done != NULL &&
+                   state->future_set_result != NULL &&
+                   state->future_set_exception != NULL
                ? 0
                : -1;
 }
@@ -133,12 +134,12 @@ static int
 module_exec(PyObject *module)
 {
     struct ab_state *state = state_of(module);
-    if (refuse_subinterpreter() < 0 || fill_names(state) < 0
-        || fill_imports(state) < 0
-        || add_type(module, &ab_batcher_spec, &state->batcher_type) < 0
-        || add_type(module, &ab_reader_spec, &state->reader_type) < 0
-        || add_type(module, &ab_run_spec, &state->run_type) < 0
-        || add_type(module, &ab_group_spec, &state->group_type) < 0) {
+    if (refuse_subinterpreter() < 0 || fill_names(state) < 0 ||
+        fill_imports(state) < 0 ||
+        add_type(module, &ab_batcher_spec, &state->batcher_type) < 0 ||
+        add_type(module, &ab_reader_spec, &state->reader_type) < 0 ||
+        add_type(module, &ab_run_spec, &state->run_type) < 0 ||
+        add_type(module, &ab_group_spec, &state->group_type) < 0) {
         return -1;
     }
     state->end_workers = PyObject_GetAttrString(module, "_end_workers");

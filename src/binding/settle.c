@@ -2,6 +2,7 @@
 #include "binding/state.h"
 
 #include "core/clock.h"
+#include "core/leave.h"
 
 #define AB_ROWS 64
 
@@ -39,13 +40,11 @@ log_batch(Batcher *self, struct ab_batch *batch)
     struct ab_state *state = self->state;
     PyObject *answer = PyObject_CallNoArgs(state->is_logged);
     if (answer == Py_True) {
-        double time_s =
-            (double)(ab_clock_now_ns() - batch->started_ns) / 1e9;
-        Py_SETREF(answer,
-                  PyObject_CallFunction(state->log_batch, "Onsd", self,
-                                        (Py_ssize_t)batch->length,
-                                        ab_reason_names[batch->reason],
-                                        time_s));
+        double time_s = (double)(ab_clock_now_ns() - batch->started_ns) / 1e9;
+        Py_SETREF(answer, PyObject_CallFunction(state->log_batch, "Onsd", self,
+                                                (Py_ssize_t)batch->length,
+                                                ab_reason_names[batch->reason],
+                                                time_s));
     }
     if (answer == NULL) {
         PyErr_WriteUnraisable((PyObject *)self);
@@ -109,8 +108,8 @@ read_row(struct ab_state *state, PyObject *result, Py_ssize_t i,
         return Py_NewRef(Py_None);
     }
     PyObject *row = PySequence_GetItem(result, i);
-    if (row == NULL
-        || !PyObject_TypeCheck(row, (PyTypeObject *)PyExc_Exception)) {
+    if (row == NULL ||
+        !PyObject_TypeCheck(row, (PyTypeObject *)PyExc_Exception)) {
         return row;
     }
     if (*seen == NULL) {
@@ -155,9 +154,9 @@ void
 ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
                  PyObject *loop)
 {
-    if ((result != Py_None
-         && check_result(self->state, result, (Py_ssize_t)batch->length) < 0)
-        || store_rows(self, batch, result) < 0) {
+    if ((result != Py_None &&
+         check_result(self->state, result, (Py_ssize_t)batch->length) < 0) ||
+        store_rows(self, batch, result) < 0) {
         PyObject *error = PyErr_GetRaisedException();
         ab_settle_error(self, batch, error, loop);
         Py_DECREF(error);
@@ -171,14 +170,12 @@ ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
 
 /* A list of exceptions, one for each entry, or NULL with the exception set. */
 static PyObject *
-own_exceptions(struct ab_state *state, struct ab_batch *batch,
-               PyObject *error)
+own_exceptions(struct ab_state *state, struct ab_batch *batch, PyObject *error)
 {
-    PyObject *list = PyObject_CallFunction(
-        state->own_exceptions, "On", error, (Py_ssize_t)batch->length);
-    if (list != NULL
-        && (!PyList_CheckExact(list)
-            || PyList_GET_SIZE(list) != (Py_ssize_t)batch->length)) {
+    PyObject *list = PyObject_CallFunction(state->own_exceptions, "On", error,
+                                           (Py_ssize_t)batch->length);
+    if (list != NULL && (!PyList_CheckExact(list) ||
+                         PyList_GET_SIZE(list) != (Py_ssize_t)batch->length)) {
         Py_CLEAR(list);
         PyErr_SetString(PyExc_SystemError, "own_exceptions() misbehaved");
     }
@@ -213,9 +210,9 @@ ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
                 PyObject *loop)
 {
     if (batch->is_running) {
-        PyObject *answer = PyObject_CallFunction(
-            self->state->log_failure, "OnO", self, (Py_ssize_t)batch->length,
-            error);
+        PyObject *answer =
+            PyObject_CallFunction(self->state->log_failure, "OnO", self,
+                                  (Py_ssize_t)batch->length, error);
         if (answer == NULL) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
@@ -230,8 +227,7 @@ ab_refuse(Batcher *self, struct ab_link *link, unsigned what, PyObject *error,
           PyObject *loop)
 {
     struct ab_batch *batch;
-    enum ab_status status =
-        ab_batch_collect(self->core, link, what, &batch);
+    enum ab_status status = ab_batch_collect(self->core, link, what, &batch);
     if (status != AB_OK) {
         PyErr_NoMemory();
         return -1;

@@ -12,6 +12,7 @@
 
 #include "binding/compat.h"
 #include "core/batch.h"
+#include "core/outbox.h"
 
 /* Interned names of methods and keywords. */
 #define AB_NAMES(X)                                                           \
@@ -81,16 +82,16 @@ struct ab_state {
 };
 
 typedef struct {
-    PyObject_HEAD
-    struct ab_state *state;  /* borrowed; the type keeps the module alive */
+    PyObject_HEAD struct ab_state
+        *state;              /* borrowed; the type keeps the module alive */
     struct ab_batcher *core; /* owned: one count */
     PyObject *executor;      /* owned or NULL */
     PyObject *cost;          /* owned or NULL: the user's estimator */
-    PyObject *context;       /* owned: where every batch's context comes from */
+    PyObject *context; /* owned: where every batch's context comes from */
     bool is_initialized;
-    bool is_inspected; // process_batch was looked at
-    bool is_keyword;   // it takes its list as `batch=`
-    bool has_cost;     // items are asked for their cost
+    bool is_inspected;       // process_batch was looked at
+    bool is_keyword;         // it takes its list as `batch=`
+    bool has_cost;           // items are asked for their cost
     atomic_bool sweeps_soon; // a loop was asked to call _sweep
     // Who runs the one batch of a batcher with concurrency 1 right now.
     atomic_ulong inside_thread; // 0: nobody
@@ -100,8 +101,19 @@ typedef struct {
 #define Batcher_CAST(op) ((Batcher *)(op))
 
 extern PyModuleDef ab_module;
-extern PyType_Spec ab_batcher_spec, ab_reader_spec, ab_run_spec,
-    ab_group_spec;
+extern PyType_Spec ab_batcher_spec, ab_reader_spec, ab_run_spec, ab_group_spec;
+
+/* ---- methods of Batcher: control.c, statistics.c ---- */
+
+PyObject *Batcher_set_limits(PyObject *op, PyObject *args);
+PyObject *Batcher_begin(PyObject *op, PyObject *unused);
+PyObject *Batcher_check(PyObject *op, PyObject *unused);
+PyObject *Batcher_flush(PyObject *op, PyObject *unused);
+PyObject *Batcher_look(PyObject *op, PyObject *unused);
+PyObject *Batcher_drain(PyObject *op, PyObject *unused);
+PyObject *Batcher_abort(PyObject *op, PyObject *unused);
+PyObject *Batcher_is_inside(PyObject *op, PyObject *unused);
+PyObject *Batcher_snapshot(PyObject *op, PyObject *unused);
 
 /* ---- batcher.c ---- */
 
@@ -149,7 +161,29 @@ PyObject *Batcher_watch(PyObject *op, PyObject *unused);
 int ab_check(Batcher *self);
 int ab_inspect(Batcher *self);
 
+/* ---- shared by intake.c, many.c and space.c ---- */
+
+/* What `item` costs.  0, or -1: the estimator failed, or gave nonsense. */
+int ab_cost_of(Batcher *self, PyObject *item, int64_t *out);
+
+/* Push, after making the loop known, and after dropping cancelled entries
+ * where the queue looks full.  AB_NO_LINK: an exception is set. */
+enum ab_status ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries,
+                       size_t count, struct ab_todo *todo);
+/* The exception of a push that failed: a new reference. */
+PyObject *ab_push_error(Batcher *self, enum ab_status status);
+
+/* Would awaiting an item wait for the very batch that asks?  1, 0 or -1. */
+int ab_waits_for_itself(Batcher *self, PyObject *loop);
+void ab_set_self_wait_error(void);
+
+/* `future`, failed with the exception that is set. */
+PyObject *ab_fail_future(Batcher *self, PyObject *future);
+
 /* ---- waiter.c ---- */
+
+/* The truth of a call's answer, whose reference is stolen; -1 of NULL. */
+int ab_is_true_and_drop(PyObject *answer);
 
 /* Has the waiter stopped waiting?  1 or 0. */
 int ab_waiter_is_done(struct ab_state *state, PyObject *waiter);
@@ -164,6 +198,11 @@ void ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
 /* A new group of `size` items, whose future is of the running loop. */
 PyObject *ab_group_new(struct ab_state *state, size_t size, bool returns);
 PyObject *ab_group_future(PyObject *group); /* borrowed */
+
+/* The future behind a waiter: borrowed. */
+PyObject *ab_waiter_future(struct ab_state *state, PyObject *waiter);
+
+/* ---- sweep.c ---- */
 
 /* Drop queued entries whose waiters are done; `only_head`: up to the first
  * that waits. */

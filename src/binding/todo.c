@@ -2,6 +2,8 @@
 #include "binding/state.h"
 
 #include "core/clock.h"
+#include "core/decide.h"
+#include "core/intake.h"
 
 static void
 call_later(Batcher *self, PyObject *loop, int64_t due_ns)
@@ -12,8 +14,8 @@ call_later(Batcher *self, PyObject *loop, int64_t due_ns)
     PyObject *look = PyObject_GetAttrString((PyObject *)self, "_look");
     PyObject *handle = NULL;
     if (delay != NULL && look != NULL) {
-        handle = PyObject_CallMethodObjArgs(
-            loop, self->state->str_call_later, delay, look, NULL);
+        handle = PyObject_CallMethodObjArgs(loop, self->state->str_call_later,
+                                            delay, look, NULL);
     }
     if (handle == NULL) {
         PyErr_WriteUnraisable((PyObject *)self);

@@ -10,7 +10,11 @@
  */
 #include "binding/state.h"
 
+#include "core/crew.h"
+#include "core/leave.h"
 #include "core/registry.h"
+#include "core/sync.h"
+#include "core/yield.h"
 
 static struct {
     struct ab_mutex mutex;
@@ -23,8 +27,8 @@ static struct {
 void
 ab_workers_init(void)
 {
-    if (!workers.is_initialized
-        || workers.generation != ab_registry_generation()) {
+    if (!workers.is_initialized ||
+        workers.generation != ab_registry_generation()) {
         ab_mutex_init(&workers.mutex);
         ab_cond_init(&workers.ended);
         workers.is_initialized = true;
@@ -76,8 +80,8 @@ deliver_last(struct ab_batcher *core)
     ab_mutex_lock(&core->mutex);
     for (struct ab_link *link = core->synced_data.links; link != NULL;
          link = link->synced_data.next) {
-        has_any |= link->synced_data.outbox != NULL
-                   && (link->mailbox == NULL || !link->mailbox->has_fd);
+        has_any |= link->synced_data.outbox != NULL &&
+                   (link->mailbox == NULL || !link->mailbox->has_fd);
     }
     ab_mutex_unlock(&core->mutex);
     Batcher *self = has_any ? ab_object_of(core) : NULL;
@@ -94,15 +98,14 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     struct ab_batcher *core = worker->core;
     bool is_new = true, has_work;
     for (;;) {
-        Py_BEGIN_ALLOW_THREADS
-        has_work = ab_worker_wait(core, is_new);
+        Py_BEGIN_ALLOW_THREADS has_work = ab_worker_wait(core, is_new);
 #ifndef Py_GIL_DISABLED
         if (has_work) {
             ab_yield_begin(); // attaching is where starving begins
         }
 #endif
-        Py_END_ALLOW_THREADS
-        if (!has_work) {
+        Py_END_ALLOW_THREADS if (!has_work)
+        {
             break;
         }
         is_new = false;
@@ -161,8 +164,8 @@ start_with_signals_blocked(struct ab_state *state, PyObject *function,
     // looking whether that would take it from the main thread.
     ab_signals_block(&worker->signals);
     struct ab_signals before = worker->signals;
-    PyObject *thread = PyObject_CallFunctionObjArgs(
-        state->start_new_thread, function, arguments, NULL);
+    PyObject *thread = PyObject_CallFunctionObjArgs(state->start_new_thread,
+                                                    function, arguments, NULL);
     ab_signals_restore(&before);
     return thread;
 }
@@ -172,8 +175,8 @@ start_thread(Batcher *self)
 {
     struct ab_state *state = self->state;
     if (!state->ends_workers) {
-        PyObject *answer = PyObject_CallOneArg(state->_register_atexit,
-                                               state->end_workers);
+        PyObject *answer =
+            PyObject_CallOneArg(state->_register_atexit, state->end_workers);
         if (answer == NULL) {
             return -1;
         }
@@ -189,8 +192,7 @@ start_thread(Batcher *self)
     PyObject *thread = NULL;
     if (nothing != NULL) {
         count_worker(1);
-        thread =
-            start_with_signals_blocked(state, function, nothing, worker);
+        thread = start_with_signals_blocked(state, function, nothing, worker);
         if (thread == NULL) {
             count_worker(-1);
         }
@@ -212,10 +214,9 @@ ab_start_worker(Batcher *self, PyObject *loop)
     ab_mutex_lock(&self->core->mutex);
     bool has_none = self->core->synced_data.workers == 0;
     ab_mutex_unlock(&self->core->mutex);
-    if (has_none
-        && ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
-                     loop)
-               < 0) {
+    if (has_none &&
+        ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
+                  loop) < 0) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     Py_DECREF(error);
@@ -266,11 +267,10 @@ reject_waiting(struct ab_batcher *core)
     bool is_hosted = core->synced_data.host == AB_HOST_WORKER;
     ab_mutex_unlock(&core->mutex);
     PyObject *error = ab_exception_of(self, AB_QUITTING);
-    if (error == NULL
-        || (is_hosted
-            && ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG,
-                         error, NULL)
-                   < 0)) {
+    if (error == NULL ||
+        (is_hosted &&
+         ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
+                   NULL) < 0)) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
     Py_XDECREF(error);
@@ -285,12 +285,10 @@ ab_end_workers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     while ((core = ab_registry_next(core)) != NULL) {
         reject_waiting(core);
     }
-    Py_BEGIN_ALLOW_THREADS
-    lock_workers();
+    Py_BEGIN_ALLOW_THREADS lock_workers();
     while (workers.alive > 0) {
         ab_cond_wait(&workers.ended, &workers.mutex);
     }
     ab_mutex_unlock(&workers.mutex);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }

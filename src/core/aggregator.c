@@ -10,7 +10,7 @@ static struct {
     struct {
         struct ab_timer **heap; // by due_ns, the earliest first
         size_t length, capacity, reserved;
-        size_t users; // reservations that keep the thread
+        size_t users;    // reservations that keep the thread
         bool is_running; // a thread exists
     } synced_data;
 } aggregator = {
@@ -45,8 +45,8 @@ sift_down(struct ab_timer *timer, size_t at)
     struct ab_timer **heap = aggregator.synced_data.heap;
     size_t length = aggregator.synced_data.length;
     for (size_t child; (child = 2 * at + 1) < length; at = child) {
-        if (child + 1 < length
-            && heap[child + 1]->due_ns < heap[child]->due_ns) {
+        if (child + 1 < length &&
+            heap[child + 1]->due_ns < heap[child]->due_ns) {
             child++;
         }
         if (heap[child]->due_ns >= timer->due_ns) {
@@ -92,12 +92,12 @@ static void
 thread_body(void)
 {
     ab_mutex_lock(&aggregator.mutex);
-    while (aggregator.synced_data.users > 0
-           || aggregator.synced_data.length > 0) {
+    while (aggregator.synced_data.users > 0 ||
+           aggregator.synced_data.length > 0) {
         bool is_last_round = aggregator.synced_data.users == 0;
-        if (aggregator.synced_data.length == 0
-            || (aggregator.synced_data.heap[0]->due_ns > ab_clock_now_ns()
-                && !is_last_round)) {
+        if (aggregator.synced_data.length == 0 ||
+            (aggregator.synced_data.heap[0]->due_ns > ab_clock_now_ns() &&
+             !is_last_round)) {
             sleep_until_due();
             continue;
         }
@@ -143,8 +143,7 @@ void
 ab_aggregator_unreserve(bool needs_thread)
 {
     ab_mutex_lock(&aggregator.mutex);
-    AB_ASSERT(aggregator.synced_data.reserved
-              > aggregator.synced_data.length);
+    AB_ASSERT(aggregator.synced_data.reserved > aggregator.synced_data.length);
     aggregator.synced_data.reserved--;
     aggregator.synced_data.users -= needs_thread;
     if (aggregator.synced_data.reserved == 0) {
@@ -152,8 +151,8 @@ ab_aggregator_unreserve(bool needs_thread)
         aggregator.synced_data.heap = NULL;
         aggregator.synced_data.capacity = 0;
     }
-    if (aggregator.synced_data.users == 0
-        && aggregator.synced_data.is_running) {
+    if (aggregator.synced_data.users == 0 &&
+        aggregator.synced_data.is_running) {
         ab_cond_signal(&aggregator.wakeup);
     }
     ab_mutex_unlock(&aggregator.mutex);

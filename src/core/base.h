@@ -8,6 +8,13 @@
 #ifndef AB_CORE_BASE_H
 #define AB_CORE_BASE_H
 
+/* Before any header of the system: -std=c11 alone hides POSIX. */
+#if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE
+#elif !defined(_WIN32) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -70,12 +77,14 @@ struct ab_count {
     atomic_size_t value;
 };
 
-static inline void ab_count_init(struct ab_count *count)
+static inline void
+ab_count_init(struct ab_count *count)
 {
     atomic_init(&count->value, 1);
 }
 
-static inline void ab_count_acquire(struct ab_count *count)
+static inline void
+ab_count_acquire(struct ab_count *count)
 {
     // A new owner is handed the object by an old one: nothing to order.
     atomic_fetch_add_explicit(&count->value, 1, memory_order_relaxed);
@@ -83,10 +92,11 @@ static inline void ab_count_acquire(struct ab_count *count)
 
 /* True for the last owner, who frees the object.  Every earlier owner's
  * writes are visible to it. */
-static inline bool ab_count_release(struct ab_count *count)
+static inline bool
+ab_count_release(struct ab_count *count)
 {
-    return atomic_fetch_sub_explicit(&count->value, 1,
-                                     memory_order_acq_rel) == 1;
+    return atomic_fetch_sub_explicit(&count->value, 1, memory_order_acq_rel) ==
+           1;
 }
 
 #endif

@@ -1,7 +1,3 @@
-#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "core/clock.h"
 
 #ifdef _WIN32
@@ -41,8 +37,8 @@ ab_clock_now_ns(void)
     if (frozen != 0) {
         return frozen;
     }
-    return system_now_ns()
-           + atomic_load_explicit(&offset_ns, memory_order_relaxed);
+    return system_now_ns() +
+           atomic_load_explicit(&offset_ns, memory_order_relaxed);
 }
 
 void

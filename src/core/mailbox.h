@@ -20,6 +20,7 @@
 #include "core/aggregator.h"
 #include "core/base.h"
 #include "core/sync.h"
+#include "core/wakefd.h"
 
 struct ab_batcher;
 struct ab_entry;
@@ -28,7 +29,7 @@ struct ab_entry;
 struct ab_link {
     struct ab_batcher *batcher; // borrowed; its links go with it
     struct ab_mailbox *mailbox; // counted; NULL: callers without a loop
-    struct { // under the batcher's mutex
+    struct {                    // under the batcher's mutex
         struct ab_link *next;
         size_t pending; // entries queued and not told, and batches hosted
         struct ab_entry *outbox, **outbox_end; // to be told, oldest first
@@ -44,11 +45,11 @@ struct ab_link {
 
 struct ab_mailbox {
     struct ab_count refs;
-    struct ab_timer timer; // the next request to yield, see below
+    struct ab_timer timer;           // the next request to yield, see below
     struct ab_mailbox *next, **slot; // in the registry
-    bool has_fd;           // constant; false: the loop cannot watch one
-    _Atomic(void *) loop;  /* borrowed; the reader keeps it; NULL: closed */
-    struct {               // the loop's thread alone
+    bool has_fd;          // constant; false: the loop cannot watch one
+    _Atomic(void *) loop; /* borrowed; the reader keeps it; NULL: closed */
+    struct {              // the loop's thread alone
         struct ab_link *letters, **letters_end; // taken, not yet read
         int64_t told_since_ns; // the current span, and how many were told
         size_t told;           // in it outside the reader
@@ -58,8 +59,8 @@ struct ab_mailbox {
         void *reader_proxy; /* owned by the reader: a weak proxy of it */
         struct ab_link *letters, **letters_end;
         struct ab_link *kept;
-        int read_fd, write_fd;
-        bool is_fd_full, is_closed;
+        struct ab_wakefd wakefd;
+        bool is_closed;
         bool is_yield_wanted;
         int64_t yield_asked_ns, yield_pause_ns;
         int64_t yield_peace_ns; // it is not asked again before that time
@@ -71,6 +72,7 @@ struct ab_mailbox {
 enum ab_status ab_mailbox_new(struct ab_mailbox **out, bool wants_fd);
 void ab_mailbox_acquire(struct ab_mailbox *mailbox);
 void ab_mailbox_release(struct ab_mailbox *mailbox);
+struct ab_mailbox *ab_mailbox_of_timer(struct ab_timer *timer);
 
 /* The open mailbox of `loop`, acquired, or NULL. */
 struct ab_mailbox *ab_mailbox_find(void *loop);
@@ -115,17 +117,6 @@ void ab_mailbox_unpop(struct ab_mailbox *mailbox, struct ab_link *link);
 
 /* Does a letter or a close still name the link? */
 bool ab_mailbox_names(struct ab_mailbox *mailbox, const struct ab_link *link);
-
-/* Yielding.  A thread that runs Python beside a busy loop starves: the loop
- * drops and retakes the interpreter lock faster than a waiter can get it.
- * While a sync batch runs, every known loop is asked to stay detached for a
- * moment, again and again, at a rate that leaves the loop most of its time.
- * Nothing of it is compiled into a build without the lock. */
-void ab_yield_begin(void); // a sync batch wants to run
-void ab_yield_end(void);   // it ended
-
-/* The loop answered: it was away for `away_ns`.  Thread: loop. */
-void ab_mailbox_yielded(struct ab_mailbox *mailbox, int64_t away_ns);
 
 /* The child of a fork has none of the parent's loops: close, write nothing,
  * forget every letter. */

@@ -14,15 +14,15 @@ struct ab_verdict
 ab_policy_decide(const struct ab_limits *limits, const struct ab_view *view,
                  int64_t now_ns)
 {
-    if (view->waiting == 0
-        || (uint64_t)view->running >= (uint64_t)limits->concurrency) {
+    if (view->waiting == 0 ||
+        (uint64_t)view->running >= (uint64_t)limits->concurrency) {
         return (struct ab_verdict){.action = AB_REST};
     }
     if ((uint64_t)view->waiting >= (uint64_t)limits->max_batch_size) {
         return cut(AB_REASON_FULL);
     }
-    if (limits->max_batch_cost != AB_UNLIMITED
-        && ab_cost_reaches(&view->cost, limits->max_batch_cost)) {
+    if (limits->max_batch_cost != AB_UNLIMITED &&
+        ab_cost_reaches(&view->cost, limits->max_batch_cost)) {
         return cut(AB_REASON_COST);
     }
     if (view->is_draining) {
@@ -71,8 +71,8 @@ ab_policy_admits(const struct ab_limits *limits, const struct ab_view *view,
     if (view->waiting > room || count > room - view->waiting) {
         return false;
     }
-    if (limits->max_queue_cost == AB_UNLIMITED
-        || (view->waiting == 0 && count == 1)) {
+    if (limits->max_queue_cost == AB_UNLIMITED ||
+        (view->waiting == 0 && count == 1)) {
         return true;
     }
     struct ab_cost sum = view->cost;

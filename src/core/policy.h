@@ -10,12 +10,12 @@
 #define AB_UNLIMITED INT64_MAX
 
 struct ab_limits {
-    int64_t max_batch_size;  // items; AB_UNLIMITED
-    int64_t max_batch_cost;  // AB_UNLIMITED
-    int64_t max_queue_size;  // items; AB_UNLIMITED
-    int64_t max_queue_cost;  // AB_UNLIMITED
-    int64_t concurrency;     // permits; AB_UNLIMITED
-    int64_t window_ns;       // 0: no window
+    int64_t max_batch_size; // items; AB_UNLIMITED
+    int64_t max_batch_cost; // AB_UNLIMITED
+    int64_t max_queue_size; // items; AB_UNLIMITED
+    int64_t max_queue_cost; // AB_UNLIMITED
+    int64_t concurrency;    // permits; AB_UNLIMITED
+    int64_t window_ns;      // 0: no window
 };
 
 /* Why a batch went.  The names are public, in `stats.reasons`. */

@@ -22,10 +22,10 @@ enum ab_kind {
 };
 
 struct ab_entry {
-    void *value;  /* owned; the item until the cut, then its result */
-    void *waiter; /* owned; whom to tell; NULL: a hole, nobody waits */
+    void *value;          /* owned; the item until the cut, then its result */
+    void *waiter;         /* owned; whom to tell; NULL: a hole, nobody waits */
     struct ab_link *link; /* the loop that the waiter belongs to */
-    uint8_t kind;    // enum ab_kind
+    uint8_t kind;         // enum ab_kind
     bool is_watched; // its end is noticed at once, for callers wait for space
     uint32_t index;  // place among a group's items
     union {

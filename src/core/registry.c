@@ -1,7 +1,3 @@
-#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "core/registry.h"
 
 #include "core/aggregator.h"

@@ -1,24 +1,49 @@
-#if !defined(_WIN32) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE // NSIG
-#endif
-#ifdef __APPLE__
-#define _DARWIN_C_SOURCE // pthread_cond_timedwait_relative_np
-#endif
-
 #include "core/sync.h"
 
 #include "core/clock.h"
 
 #ifdef _WIN32
 
-void ab_mutex_init(struct ab_mutex *mutex) { InitializeSRWLock(&mutex->impl); }
-void ab_mutex_fini(struct ab_mutex *mutex) { (void)mutex; }
-void ab_mutex_lock(struct ab_mutex *mutex) { AcquireSRWLockExclusive(&mutex->impl); }
-void ab_mutex_unlock(struct ab_mutex *mutex) { ReleaseSRWLockExclusive(&mutex->impl); }
-void ab_cond_init(struct ab_cond *cond) { InitializeConditionVariable(&cond->impl); }
-void ab_cond_fini(struct ab_cond *cond) { (void)cond; }
-void ab_cond_signal(struct ab_cond *cond) { WakeConditionVariable(&cond->impl); }
-void ab_cond_broadcast(struct ab_cond *cond) { WakeAllConditionVariable(&cond->impl); }
+void
+ab_mutex_init(struct ab_mutex *mutex)
+{
+    InitializeSRWLock(&mutex->impl);
+}
+void
+ab_mutex_fini(struct ab_mutex *mutex)
+{
+    (void)mutex;
+}
+void
+ab_mutex_lock(struct ab_mutex *mutex)
+{
+    AcquireSRWLockExclusive(&mutex->impl);
+}
+void
+ab_mutex_unlock(struct ab_mutex *mutex)
+{
+    ReleaseSRWLockExclusive(&mutex->impl);
+}
+void
+ab_cond_init(struct ab_cond *cond)
+{
+    InitializeConditionVariable(&cond->impl);
+}
+void
+ab_cond_fini(struct ab_cond *cond)
+{
+    (void)cond;
+}
+void
+ab_cond_signal(struct ab_cond *cond)
+{
+    WakeConditionVariable(&cond->impl);
+}
+void
+ab_cond_broadcast(struct ab_cond *cond)
+{
+    WakeAllConditionVariable(&cond->impl);
+}
 
 void
 ab_cond_wait(struct ab_cond *cond, struct ab_mutex *mutex)
@@ -37,9 +62,21 @@ ab_cond_wait_until(struct ab_cond *cond, struct ab_mutex *mutex,
     SleepConditionVariableSRW(&cond->impl, &mutex->impl, wait_ms, 0);
 }
 
-void ab_signals_block(struct ab_signals *before) { (void)before; }
-void ab_signals_restore(const struct ab_signals *before) { (void)before; }
-void ab_signals_restore_last(const struct ab_signals *before) { (void)before; }
+void
+ab_signals_block(struct ab_signals *before)
+{
+    (void)before;
+}
+void
+ab_signals_restore(const struct ab_signals *before)
+{
+    (void)before;
+}
+void
+ab_signals_restore_last(const struct ab_signals *before)
+{
+    (void)before;
+}
 
 static DWORD WINAPI
 thread_main(void *body)
@@ -167,8 +204,8 @@ would_take_one(const struct ab_signals *before)
     sigset_t pending;
     sigpending(&pending);
     for (int number = 1; number < NSIG; number++) {
-        if (sigismember(&pending, number) == 1
-            && sigismember(&before->mask, number) == 0) {
+        if (sigismember(&pending, number) == 1 &&
+            sigismember(&before->mask, number) == 0) {
             return true;
         }
     }

@@ -68,7 +68,8 @@ void ab_signals_block(struct ab_signals *before);
 /* Put `before` in force again. */
 void ab_signals_restore(const struct ab_signals *before);
 /* The same on a thread that should take none: signals that are pending are
- * first left, for a moment, to whom they concern, for to unblock is to take. */
+ * first left, for a moment, to whom they concern, for to unblock is to take.
+ */
 void ab_signals_restore_last(const struct ab_signals *before);
 
 /* Start a detached thread in which every signal but those of a fault in the

@@ -1,4 +1,6 @@
 #include "play.h"
+#include "core/leave.h"
+#include "core/outbox.h"
 
 #define SPACE 100000 // the waiter of who waits for space, as world.c has it
 #define WATCHER 200000

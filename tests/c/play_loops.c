@@ -1,3 +1,6 @@
+#include "core/intake.h"
+#include "core/leave.h"
+#include "core/outbox.h"
 #include "play.h"
 
 int

@@ -133,7 +133,7 @@ comes_true(bool (*has_come)(void *), void *context)
 bool
 is_readable(const struct ab_mailbox *mailbox)
 {
-    struct pollfd poller = {.fd = mailbox->synced_data.read_fd,
+    struct pollfd poller = {.fd = mailbox->synced_data.wakefd.read_fd,
                             .events = POLLIN};
     return poll(&poller, 1, 0) == 1;
 }

@@ -1,4 +1,6 @@
 /* Callers that wait for space in the queue. */
+#include "core/intake.h"
+#include "core/leave.h"
 #include "world.h"
 
 /* A queue of two places, both taken, and a window that does not end. */

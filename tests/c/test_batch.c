@@ -1,6 +1,7 @@
 /* From the cut to the last waiter. */
 #include "core/batch.h"
-
+#include "core/leave.h"
+#include "core/outbox.h"
 #include "world.h"
 
 /* A batch that was cut and filled once, but not started. */

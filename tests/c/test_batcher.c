@@ -1,6 +1,7 @@
 /* When a batch is due, and what is in it: one batcher, played by hand. */
 #include "core/batcher.h"
-
+#include "core/intake.h"
+#include "core/leave.h"
 #include "world.h"
 
 /* The loop was told that a batch is due there. */

@@ -3,6 +3,9 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+#include "core/crew.h"
+#include "core/intake.h"
+#include "core/outbox.h"
 #include "world.h"
 
 #include <pthread.h>

@@ -1,4 +1,6 @@
 /* A grant is only a hint: loops that stop, close or do not answer. */
+#include "core/intake.h"
+#include "core/leave.h"
 #include "world.h"
 
 /* A batcher of two loops: the first is its home, both have waiting items. */

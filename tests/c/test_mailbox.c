@@ -64,7 +64,7 @@ drain_fd(struct post *post)
 {
     uint64_t value;
     ssize_t size =
-        read(post->mailbox->synced_data.read_fd, &value, sizeof value);
+        read(post->mailbox->synced_data.wakefd.read_fd, &value, sizeof value);
     CHECK(size == sizeof value);
 }
 
@@ -79,7 +79,8 @@ fd_is_written_for_the_first_letter_alone(void)
     drain_fd(&post);
     CHECK(put_in(&post, 1) == AB_POSTED);
     CHECK(!is_readable(post.mailbox)); // nothing was written a second time
-    post.mailbox->synced_data.is_fd_full = false; // the test has emptied it
+    post.mailbox->synced_data.wakefd.is_full =
+        false; // the test has emptied it
     (void)ab_mailbox_take(post.mailbox);
     CHECK(next_is(&post, 0));
     CHECK(next_is(&post, 1));
@@ -187,7 +188,7 @@ closed_mailbox_refuses_and_gives_its_letters_back(void)
     CHECK(put_in(&post, 1) == AB_POSTED);
     (void)ab_mailbox_take(post.mailbox);
     CHECK(put_in(&post, 2) == AB_POSTED);
-    int fd = post.mailbox->synced_data.read_fd;
+    int fd = post.mailbox->synced_data.wakefd.read_fd;
     ab_mailbox_close(post.mailbox);
     CHECK(put_in(&post, 3) == AB_POST_CLOSED);
     ab_mailbox_write_fd(post.mailbox); // no fd any more: harmless
@@ -251,7 +252,7 @@ stranger_who_empties_the_fd_cannot_hang_the_loop(void)
     (void)ab_mailbox_take(post.mailbox);
     CHECK(next_is(&post, 0));
     CHECK(put_in(&post, 1) == AB_POSTED);
-    close(post.mailbox->synced_data.write_fd); // os.closerange()
+    close(post.mailbox->synced_data.wakefd.write_fd); // os.closerange()
     (void)ab_mailbox_take(post.mailbox);
     CHECK(put_in(&post, 2) == AB_POSTED);
     alarm(0);
@@ -304,7 +305,7 @@ child_of_a_fork_leaves_the_loop_of_the_parent_alone(void)
     (void)ab_mailbox_take(post.mailbox);
     CHECK(put_in(&post, 1) == AB_POSTED);
     (void)ab_mailbox_take(post.mailbox);
-    int fd = post.mailbox->synced_data.write_fd;
+    int fd = post.mailbox->synced_data.wakefd.write_fd;
     pid_t child = fork();
     if (child == 0) {
         CHECK(put_in(&post, 2) == AB_POST_CLOSED);

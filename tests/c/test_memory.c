@@ -1,4 +1,6 @@
 /* One scenario, again and again, with another allocation that fails. */
+#include "core/intake.h"
+#include "core/leave.h"
 #include "world.h"
 
 struct show {

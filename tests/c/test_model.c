@@ -3,6 +3,8 @@
  * keep their limits, permits theirs; loops come and go, limits change; at
  * the end nothing is left.
  */
+#include "core/crew.h"
+#include "core/intake.h"
 #include "play.h"
 
 #include <stdlib.h>

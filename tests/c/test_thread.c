@@ -3,6 +3,8 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+#include "core/crew.h"
+#include "core/yield.h"
 #include "refusal.h"
 #include "world.h"
 
@@ -187,7 +189,7 @@ without_a_thread_nobody_is_asked_to_yield(void)
         CHECK_EQUAL(world.loops[i]->timer.slot, 0);
         CHECK_EQUAL(world.loops[i]->refs.value, 1);
     }
-    ab_mailbox_yielded(world.loops[0], MS);
+    ab_yield_answered(world.loops[0], MS);
     CHECK_EQUAL(world.loops[0]->refs.value, 1);
     ab_yield_end();
     refuse_threads(false);

@@ -1,4 +1,6 @@
 /* Workers: who starts them, what wakes them, when they leave. */
+#include "core/crew.h"
+#include "core/leave.h"
 #include "world.h"
 
 static void

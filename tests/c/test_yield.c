@@ -1,4 +1,5 @@
 /* Loops asked to let other threads run, while a sync batch wants to. */
+#include "core/yield.h"
 #include "world.h"
 
 #define DELAY_NS (2 * MS)
@@ -27,7 +28,7 @@ static int64_t
 answer(struct ab_mailbox *mailbox, int64_t after_ns, int64_t away_ns)
 {
     ab_clock_advance(after_ns + away_ns);
-    ab_mailbox_yielded(mailbox, away_ns);
+    ab_yield_answered(mailbox, away_ns);
     CHECK(mailbox->timer.slot != 0);
     return mailbox->timer.due_ns - ab_clock_now_ns();
 }
@@ -70,13 +71,13 @@ nothing_is_asked_again_when_no_batch_runs(void)
 {
     struct world world;
     world_open(&world, AB_HOST_WORKER, 1);
-    ab_mailbox_yielded(world.loops[0], MS);
+    ab_yield_answered(world.loops[0], MS);
     CHECK_EQUAL(world.loops[0]->timer.slot, 0);
     ab_yield_begin();
     CHECK(is_asked(world.loops[0], DELAY_NS));
     CHECK(comes_true(is_let_alone, world.loops[0]));
     ab_yield_end();
-    ab_mailbox_yielded(world.loops[0], MS);
+    ab_yield_answered(world.loops[0], MS);
     CHECK_EQUAL(world.loops[0]->timer.slot, 0);
     CHECK_EQUAL(world.loops[0]->synced_data.yield_pause_ns, 0);
     world_close(&world);

@@ -1,4 +1,7 @@
 #include "world.h"
+#include "core/decide.h"
+#include "core/intake.h"
+#include "core/outbox.h"
 
 void
 world_open(struct world *world, enum ab_host host, size_t loops)

@@ -6,6 +6,7 @@
 
 #include "core/batch.h"
 #include "core/batcher.h"
+#include "core/outbox.h"
 #include "support.h"
 
 #define WORLD_LOOPS 3

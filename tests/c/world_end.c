@@ -1,3 +1,4 @@
+#include "core/leave.h"
 #include "world.h"
 
 static void

@@ -1,0 +1,182 @@
+/* Stopping, flushing, looking, and the limits of a running batcher. */
+#include "binding/state.h"
+
+#include "core/crew.h"
+#include "core/decide.h"
+#include "core/intake.h"
+#include "core/leave.h"
+
+typedef void (*ab_core_call)(struct ab_batcher *, struct ab_mailbox *,
+                             struct ab_todo *);
+
+static PyObject *
+call_core(PyObject *op, ab_core_call call)
+{
+    Batcher *self = Batcher_CAST(op);
+    PyObject *loop = ab_running_loop(self->state);
+    struct ab_mailbox *own = loop != NULL ? ab_mailbox_find(loop) : NULL;
+    struct ab_todo todo = {0};
+    ab_sweep(self, loop, false);
+    call(self->core, own, &todo);
+    ab_finish_todo(self, loop, &todo);
+    ab_deliver(self, loop);
+    if (own != NULL) {
+        ab_mailbox_release(own);
+    }
+    Py_XDECREF(loop);
+    Py_RETURN_NONE;
+}
+
+PyObject *
+Batcher_flush(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    return ab_inspect(Batcher_CAST(op)) < 0 ? NULL
+                                            : call_core(op, ab_batcher_flush);
+}
+
+PyObject *
+Batcher_look(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    return call_core(op, ab_batcher_look);
+}
+
+static int
+refuse_stopped(Batcher *self, unsigned what)
+{
+    PyObject *error = ab_exception_of(self, AB_CLOSED);
+    if (error == NULL) {
+        return -1;
+    }
+    PyObject *loop = ab_running_loop(self->state);
+    int status = ab_refuse(self, NULL, what, error, loop);
+    Py_XDECREF(loop);
+    Py_DECREF(error);
+    return status;
+}
+
+/* _drain(): take nothing new; who waits for space is refused. */
+PyObject *
+Batcher_drain(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    if (ab_inspect(Batcher_CAST(op)) < 0) {
+        return NULL;
+    }
+    PyObject *answer = call_core(op, ab_batcher_begin_drain);
+    if (refuse_stopped(Batcher_CAST(op), AB_COLLECT_BACKLOG) < 0) {
+        Py_CLEAR(answer);
+    }
+    return answer;
+}
+
+/* The tasks of running batches: a list, a new reference. */
+static PyObject *
+running_tasks(Batcher *self)
+{
+    PyObject *tasks = PyList_New(0);
+    PyObject *task = NULL;
+    uint64_t number = 0;
+    do {
+        Py_CLEAR(task);
+        ab_mutex_lock(&self->core->mutex);
+        struct ab_batch *batch = self->core->synced_data.batches.first;
+        while (batch != NULL &&
+               (batch->number <= number || batch->task == NULL)) {
+            batch = batch->next;
+        }
+        if (batch != NULL) {
+            number = batch->number;
+            task = Py_NewRef((PyObject *)batch->task);
+        }
+        ab_mutex_unlock(&self->core->mutex);
+        if (task != NULL && tasks != NULL && PyList_Append(tasks, task) < 0) {
+            Py_CLEAR(tasks);
+        }
+    } while (task != NULL);
+    return tasks;
+}
+
+/* _abort() -> list of tasks to cancel: refuse all that is queued or runs. */
+PyObject *
+Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    PyObject *tasks = ab_inspect(self) == 0 ? running_tasks(self) : NULL;
+    if (tasks == NULL) {
+        return NULL;
+    }
+    ab_mutex_lock(&self->core->mutex);
+    self->core->synced_data.is_closing = true;
+    ab_mutex_unlock(&self->core->mutex);
+    ab_abandon_workers(self);
+    if (refuse_stopped(self, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG |
+                                 AB_COLLECT_RUNNING) < 0) {
+        Py_DECREF(tasks);
+        return NULL;
+    }
+    ab_batcher_tell_watchers(self->core);
+    Py_XDECREF(call_core(op, ab_batcher_begin_drain));
+    return tasks;
+}
+
+/* _is_inside(): does this thread run a batch of this batcher right now? */
+PyObject *
+Batcher_is_inside(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    struct ab_batcher *core = Batcher_CAST(op)->core;
+    unsigned long thread = PyThread_get_thread_ident();
+    ab_mutex_lock(&core->mutex);
+    struct ab_batch *batch = core->synced_data.batches.first;
+    while (batch != NULL &&
+           atomic_load_explicit(&batch->thread, memory_order_relaxed) !=
+               thread) {
+        batch = batch->next;
+    }
+    ab_mutex_unlock(&core->mutex);
+    return PyBool_FromLong(batch != NULL);
+}
+
+/* _check(): a TypeError unless __init__ is done. */
+PyObject *
+Batcher_check(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    if (ab_check(Batcher_CAST(op)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* _begin(): count as used from now on. */
+PyObject *
+Batcher_begin(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    if (ab_inspect(self) < 0) {
+        return NULL;
+    }
+    ab_batcher_begin(self->core);
+    Py_RETURN_NONE;
+}
+
+/* _set_limits(size, cost, queue size, queue cost, concurrency, window_ns):
+ * checked by the caller; a limit of none is 2**63-1. */
+PyObject *
+Batcher_set_limits(PyObject *op, PyObject *args)
+{
+    Batcher *self = Batcher_CAST(op);
+    long long size, cost, queue_size, queue_cost, concurrency, window_ns;
+    if (!PyArg_ParseTuple(args, "LLLLLL", &size, &cost, &queue_size,
+                          &queue_cost, &concurrency, &window_ns)) {
+        return NULL;
+    }
+    ab_mutex_lock(&self->core->mutex);
+    self->core->synced_data.limits = (struct ab_limits){
+        .max_batch_size = size,
+        .max_batch_cost = cost,
+        .max_queue_size = queue_size,
+        .max_queue_cost = queue_cost,
+        .concurrency = concurrency,
+        .window_ns = window_ns,
+    };
+    ab_mutex_unlock(&self->core->mutex);
+    return call_core(op, ab_batcher_look);
+}

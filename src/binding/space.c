@@ -1,0 +1,138 @@
+/* Callers that wait: for space in the queue, and for idleness. */
+#include "binding/state.h"
+
+#include "core/intake.h"
+#include "core/leave.h"
+
+/* _submit(item) -> (future, space, number): space is a future that tells when
+ * the item is queued, None if it is already. */
+PyObject *
+Batcher_submit(PyObject *op, PyObject *item)
+{
+    Batcher *self = Batcher_CAST(op);
+    if (ab_inspect(self) < 0) {
+        return NULL;
+    }
+    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *future = NULL, *space = NULL, *answer = NULL;
+    int64_t cost;
+    if (loop == NULL || ab_cost_of(self, item, &cost) < 0) {
+        goto done;
+    }
+    future = PyObject_CallNoArgs(self->state->Future);
+    if (future == NULL) {
+        goto done;
+    }
+    struct ab_todo todo = {0};
+    struct ab_entry entry = {
+        .value = Py_NewRef(item), .waiter = Py_NewRef(future), .cost = cost};
+    enum ab_status status = ab_push(self, loop, &entry, 1, &todo);
+    if (status == AB_OK) {
+        ab_finish_todo(self, loop, &todo);
+        answer = PyTuple_Pack(3, future, Py_None, Py_None);
+        goto done;
+    }
+    uint64_t number = 0;
+    if (status == AB_FULL) {
+        space = PyObject_CallNoArgs(self->state->Future);
+        if (space != NULL) {
+            struct ab_entry pair[2] = {
+                entry,
+                {.value = Py_NewRef(Py_None), .waiter = Py_NewRef(space)}};
+            status = ab_batcher_wait_for_space(self->core, loop, pair, &number,
+                                               &todo);
+            if (status != AB_OK) {
+                Py_DECREF(Py_None);
+                Py_DECREF(space);
+            }
+        }
+    }
+    if (status == AB_OK) {
+        ab_finish_todo(self, loop, &todo);
+        atomic_store(&self->sweeps_soon, false);
+        ab_watch_queued(self, loop);
+        ab_batcher_alert_loops(self->core, loop);
+        ab_sweep(self, loop, false); // cancelled since push looked
+        ab_deliver(self, loop);
+        answer =
+            Py_BuildValue("OOK", future, space, (unsigned long long)number);
+        goto done;
+    }
+    Py_DECREF(item);
+    Py_DECREF(future);
+    if (!PyErr_Occurred()) {
+        ab_batcher_count_rejected(self->core, 1);
+        PyObject *error = ab_push_error(self, status);
+        if (error != NULL) {
+            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+            Py_DECREF(error);
+        }
+    }
+done:
+    Py_XDECREF(space);
+    Py_XDECREF(future);
+    Py_XDECREF(loop);
+    return answer;
+}
+
+/* _withdraw(number): the caller does not wait any more. */
+PyObject *
+Batcher_withdraw(PyObject *op, PyObject *number)
+{
+    Batcher *self = Batcher_CAST(op);
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *loop = ab_running_loop(self->state);
+    struct ab_entry pair[2];
+    struct ab_todo todo = {0};
+    if (ab_batcher_withdraw(self->core, value, pair, &todo)) {
+        for (int i = 0; i < 2; i++) {
+            Py_XDECREF((PyObject *)pair[i].value);
+            Py_XDECREF((PyObject *)pair[i].waiter);
+        }
+    }
+    ab_finish_todo(self, loop, &todo);
+    ab_sweep(self, loop, false);
+    ab_deliver(self, loop);
+    Py_XDECREF(loop);
+    Py_RETURN_NONE;
+}
+
+/* _watch() -> Future: done when nothing is queued, running or untold. */
+PyObject *
+Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    if (loop == NULL) {
+        return NULL;
+    }
+    PyObject *future = PyObject_CallNoArgs(self->state->Future);
+    if (future == NULL) {
+        Py_DECREF(loop);
+        return NULL;
+    }
+    ab_sweep(self, loop, false);
+    struct ab_entry watcher = {.value = Py_NewRef(Py_None),
+                               .waiter = Py_NewRef(future)};
+    struct ab_todo todo = {0};
+    enum ab_status status =
+        ab_batcher_watch(self->core, loop, &watcher, &todo);
+    if (status == AB_NO_LINK && ab_enter_loop(self, loop) == 0) {
+        status = ab_batcher_watch(self->core, loop, &watcher, &todo);
+    }
+    if (status != AB_OK) {
+        Py_DECREF(Py_None);
+        Py_DECREF(future);
+        Py_CLEAR(future);
+        if (!PyErr_Occurred()) {
+            PyErr_NoMemory();
+        }
+    }
+    ab_finish_todo(self, loop, &todo);
+    ab_deliver(self, loop);
+    Py_DECREF(loop);
+    return future;
+}

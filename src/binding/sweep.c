@@ -1,0 +1,184 @@
+/* Cancelled items that still wait: found by looking, for a future tells
+ * nobody when it is cancelled; at once where callers wait for space.
+ */
+#include "binding/state.h"
+
+#include "core/intake.h"
+#include "core/leave.h"
+
+#define AB_SWEEP_ENTRIES 256
+
+struct sweep {
+    PyObject *waiters[AB_SWEEP_ENTRIES]; /* owned */
+    uint64_t numbers[AB_SWEEP_ENTRIES];
+    size_t count;
+};
+/* Strong references to the next waiters: a call of `done` may let anything
+ * happen to the queue. */
+static void
+look_at_some(struct ab_batcher *core, uint64_t *from, size_t most,
+             struct sweep *sweep)
+{
+    sweep->count = 0;
+    ab_mutex_lock(&core->mutex);
+    struct ab_cursor cursor = ab_queue_walk(&core->synced_data.queue, *from);
+    struct ab_entry *entry;
+    while (sweep->count < most &&
+           (entry = ab_queue_next(&core->synced_data.queue, &cursor)) !=
+               NULL) {
+        sweep->waiters[sweep->count] = Py_NewRef((PyObject *)entry->waiter);
+        sweep->numbers[sweep->count++] = cursor.number - 1;
+    }
+    *from = cursor.number;
+    ab_mutex_unlock(&core->mutex);
+}
+
+static void
+drop_entry(Batcher *self, PyObject *loop, uint64_t number)
+{
+    struct ab_entry gone;
+    struct ab_todo todo = {0};
+    if (ab_batcher_drop(self->core, number, &gone, &todo)) {
+        Py_DECREF((PyObject *)gone.value);
+        Py_DECREF((PyObject *)gone.waiter);
+    }
+    ab_finish_todo(self, loop, &todo);
+}
+
+void
+ab_sweep(Batcher *self, PyObject *loop, bool only_head)
+{
+    struct sweep sweep;
+    uint64_t from = 0;
+    bool goes_on = true;
+    bool has_dropped = false;
+    size_t most = only_head ? 1 : AB_SWEEP_ENTRIES;
+    while (goes_on) {
+        look_at_some(self->core, &from, most, &sweep);
+        goes_on = sweep.count == most;
+        for (size_t i = 0; i < sweep.count; i++) {
+            if (ab_waiter_is_done(self->state, sweep.waiters[i])) {
+                drop_entry(self, loop, sweep.numbers[i]);
+                has_dropped = true;
+            }
+            else if (only_head) {
+                goes_on = false;
+            }
+            Py_DECREF(sweep.waiters[i]);
+        }
+    }
+    if (has_dropped) {
+        ab_deliver(self, loop);
+    }
+}
+
+/* ---- noticing cancellation at once ---- */
+
+/* Waiters of the running loop, or of none, that are queued and not watched:
+ * strong references.  One waiter of many items in a row comes once. */
+static size_t
+find_unwatched(Batcher *self, PyObject *loop, PyObject **waiters, size_t most)
+{
+    struct ab_batcher *core = self->core;
+    size_t count = 0;
+    ab_mutex_lock(&core->mutex);
+    struct ab_link *own = ab_link_of_locked(core, loop);
+    struct ab_cursor cursor = ab_queue_walk(&core->synced_data.queue, 0);
+    struct ab_entry *entry;
+    void *last = NULL;
+    while (count < most && (entry = ab_queue_next(&core->synced_data.queue,
+                                                  &cursor)) != NULL) {
+        bool is_ours = entry->link == own || entry->link->mailbox == NULL;
+        if (entry->is_watched || !is_ours) {
+            continue;
+        }
+        entry->is_watched = true;
+        if (entry->waiter != last) {
+            last = entry->waiter;
+            waiters[count++] = Py_NewRef((PyObject *)last);
+        }
+    }
+    ab_mutex_unlock(&core->mutex);
+    return count;
+}
+
+void
+ab_watch_queued(Batcher *self, PyObject *loop)
+{
+    if (!ab_batcher_has_backlog(self->core)) {
+        return;
+    }
+    struct ab_state *state = self->state;
+    PyObject *notice = PyObject_GetAttrString((PyObject *)self, "_on_done");
+    PyObject *waiters[AB_SWEEP_ENTRIES];
+    size_t count;
+    while (notice != NULL && (count = find_unwatched(self, loop, waiters,
+                                                     AB_SWEEP_ENTRIES)) > 0) {
+        for (size_t i = 0; i < count; i++) {
+            PyObject *future = ab_waiter_future(state, waiters[i]);
+            PyObject *answer = PyObject_CallMethodOneArg(
+                future, state->str_add_done_callback, notice);
+            if (answer == NULL) {
+                PyErr_WriteUnraisable(future);
+            }
+            Py_XDECREF(answer);
+            Py_DECREF(waiters[i]);
+        }
+    }
+    if (notice == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(notice);
+}
+
+static PyObject *
+sweep_and_deliver(Batcher *self, PyObject *loop)
+{
+    ab_sweep(self, loop, false);
+    ab_deliver(self, loop);
+    Py_RETURN_NONE;
+}
+
+/* _sweep(): drop cancelled items now. */
+PyObject *
+Batcher_sweep(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    atomic_store(&self->sweeps_soon, false);
+    PyObject *loop = ab_running_loop(self->state);
+    PyObject *answer = sweep_and_deliver(self, loop);
+    Py_XDECREF(loop);
+    return answer;
+}
+
+/* _on_done(future): a watched waiter ended.  However many are cancelled in
+ * one loop iteration, they are swept once. */
+PyObject *
+Batcher_on_done(PyObject *op, PyObject *future)
+{
+    Batcher *self = Batcher_CAST(op);
+    struct ab_state *state = self->state;
+    int is_cancelled = ab_is_true_and_drop(
+        PyObject_CallMethodNoArgs(future, state->str_cancelled));
+    if (is_cancelled < 0) {
+        return NULL;
+    }
+    if (!is_cancelled) {
+        Py_RETURN_NONE;
+    }
+    PyObject *loop = ab_running_loop(state);
+    if (loop == NULL) {
+        return sweep_and_deliver(self, NULL);
+    }
+    PyObject *answer = Py_NewRef(Py_None);
+    if (!atomic_exchange(&self->sweeps_soon, true)) {
+        PyObject *sweep = PyObject_GetAttrString(op, "_sweep");
+        Py_SETREF(answer, sweep == NULL
+                              ? NULL
+                              : PyObject_CallMethodOneArg(
+                                    loop, state->str_call_soon, sweep));
+        Py_XDECREF(sweep);
+    }
+    Py_DECREF(loop);
+    return answer;
+}

@@ -1,0 +1,217 @@
+#include "core/decide.h"
+
+#include "core/clock.h"
+#include "core/leave.h"
+
+#define AB_HINT_MAX_WAIT_NS 1000000000
+#define AB_TRY_LATER_NS 10000000
+
+struct ab_view
+ab_view_locked(const struct ab_batcher *batcher)
+{
+    struct ab_queue *queue = (struct ab_queue *)&batcher->synced_data.queue;
+    const struct ab_entry *oldest = ab_queue_head(queue);
+    return (struct ab_view){
+        .waiting = queue->length,
+        .cost = queue->cost,
+        .oldest_ns = oldest != NULL ? oldest->enqueued_ns : 0,
+        .running = batcher->synced_data.running,
+        .is_draining = batcher->synced_data.is_closing,
+        .is_flushing = queue->head_number < batcher->synced_data.flush_number,
+    };
+}
+
+static bool
+is_hosted_by_workers(const struct ab_batcher *batcher)
+{
+    return batcher->synced_data.host == AB_HOST_WORKER ||
+           (batcher->synced_data.host == AB_HOST_EXECUTOR &&
+            batcher->synced_data.home == NULL);
+}
+
+/* While permits are free one worker is idle or on its way: the timer, which
+ * cannot start one, then finds somebody to wake. */
+static void
+want_idle_worker(struct ab_batcher *batcher, struct ab_todo *todo)
+{
+    if (todo != NULL && batcher->synced_data.idle_workers == 0 &&
+        batcher->synced_data.workers < batcher->synced_data.max_workers &&
+        (uint64_t)batcher->synced_data.workers <
+            (uint64_t)batcher->synced_data.limits.concurrency) {
+        batcher->synced_data.workers++;
+        batcher->synced_data.idle_workers++;
+        todo->start_worker = true;
+    }
+}
+
+static void
+hint_worker(struct ab_batcher *batcher)
+{
+    // With none idle the busy ones look again when they are done.
+    if (batcher->synced_data.idle_workers > 0) {
+        batcher->synced_data.hint = AB_HINT_GIVEN;
+        ab_cond_signal(&batcher->workers_wanted);
+    }
+}
+
+static void
+arm(struct ab_batcher *batcher, int64_t due_ns)
+{
+    if (batcher->synced_data.armed_ns > due_ns &&
+        ab_aggregator_arm(&batcher->timer, due_ns) == AB_OK) {
+        batcher->synced_data.armed_ns = due_ns;
+    }
+}
+
+/* Post the hint to `link`, if its loop is open and can be woken from here. */
+static bool
+post_hint(struct ab_link *link, struct ab_mailbox *own, struct ab_todo *todo)
+{
+    struct ab_mailbox *mailbox = link->mailbox;
+    if (mailbox == NULL || (todo == NULL && !mailbox->has_fd)) {
+        return false;
+    }
+    switch (ab_mailbox_post(mailbox, link, mailbox != own)) {
+    case AB_POST_CLOSED:
+        return false;
+    case AB_POSTED_WAKE:
+        AB_ASSERT(todo->wake == NULL);
+        ab_mailbox_acquire(mailbox);
+        todo->wake = mailbox;
+        return true;
+    default:
+        return true;
+    }
+}
+
+static bool
+hint_any_loop(struct ab_batcher *batcher, struct ab_mailbox *own,
+              struct ab_todo *todo)
+{
+    struct ab_link *home = batcher->synced_data.home;
+    if (home != NULL && post_hint(home, own, todo)) {
+        return true;
+    }
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        if (link != home && post_hint(link, own, todo)) {
+            batcher->synced_data.home = link;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A loop that stopped does not answer; where others wait they are asked, ever
+ * more rarely.  Only the timer comes here in time, and it is detached. */
+static void
+repeat_hint(struct ab_batcher *batcher, int64_t now_ns)
+{
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        if (link->synced_data.pending > 0) {
+            (void)post_hint(link, NULL, NULL);
+        }
+    }
+    if (batcher->synced_data.hint_wait_ns < AB_HINT_MAX_WAIT_NS) {
+        batcher->synced_data.hint_wait_ns *= 2;
+    }
+    batcher->synced_data.hint_due_ns =
+        now_ns + batcher->synced_data.hint_wait_ns;
+}
+
+static void
+hint_loop(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t now_ns,
+          struct ab_todo *todo)
+{
+    if (batcher->synced_data.hint == AB_HINT_NONE) {
+        if (!hint_any_loop(batcher, own, todo)) {
+            return;
+        }
+        batcher->synced_data.hint = AB_HINT_GIVEN;
+        batcher->synced_data.hint_due_ns =
+            now_ns + batcher->synced_data.hint_wait_ns;
+    }
+    else if (now_ns >= batcher->synced_data.hint_due_ns) {
+        repeat_hint(batcher, now_ns);
+    }
+    const struct ab_link *home = batcher->synced_data.home;
+    if (home->synced_data.pending == 0 ||
+        batcher->synced_data.pending_links > 1) {
+        arm(batcher, batcher->synced_data.hint_due_ns);
+    }
+    if (todo != NULL) {
+        todo->is_away = own != NULL && home->mailbox != own;
+    }
+}
+
+static void
+keep_time(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t due_ns,
+          struct ab_todo *todo)
+{
+    const struct ab_link *home = batcher->synced_data.home;
+    bool reaches_host = is_hosted_by_workers(batcher) ||
+                        (home != NULL && home->mailbox->has_fd);
+    if (reaches_host) {
+        arm(batcher, due_ns);
+    }
+    if (batcher->synced_data.armed_ns <= due_ns ||
+        batcher->synced_data.retry_ns <= due_ns || todo == NULL) {
+        return;
+    }
+    if (own != NULL) {
+        batcher->synced_data.retry_ns = due_ns;
+        todo->retry_ns = due_ns;
+    }
+    else if (home != NULL) {
+        (void)post_hint(batcher->synced_data.home, NULL, todo); // it will
+    }
+}
+
+void
+ab_decide_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
+                 int64_t now_ns, struct ab_todo *todo)
+{
+    if (batcher->synced_data.is_orphaned ||
+        batcher->synced_data.host == AB_HOST_UNKNOWN) {
+        return;
+    }
+    struct ab_view view = ab_view_locked(batcher);
+    struct ab_verdict verdict =
+        ab_policy_decide(&batcher->synced_data.limits, &view, now_ns);
+    if (verdict.action == AB_REST) {
+        return;
+    }
+    if (verdict.action == AB_WAIT) {
+        keep_time(batcher, own, verdict.due_ns, todo);
+    }
+    else if (!is_hosted_by_workers(batcher)) {
+        hint_loop(batcher, own, now_ns, todo);
+    }
+    if (is_hosted_by_workers(batcher)) { // also if its last loop just closed
+        want_idle_worker(batcher, todo);
+        if (verdict.action == AB_CUT &&
+            batcher->synced_data.hint == AB_HINT_NONE) {
+            hint_worker(batcher);
+        }
+    }
+}
+
+void
+ab_batcher_try_later_locked(struct ab_batcher *batcher)
+{
+    arm(batcher, ab_clock_now_ns() + AB_TRY_LATER_NS);
+}
+
+void
+ab_batcher_look(struct ab_batcher *batcher, struct ab_mailbox *own,
+                struct ab_todo *todo)
+{
+    int64_t now_ns = ab_clock_now_ns();
+    ab_mutex_lock(&batcher->mutex);
+    // Whoever kept the time may come a little early: asked anew if so.
+    batcher->synced_data.retry_ns = AB_NEVER;
+    ab_backlog_admit_locked(batcher);
+    ab_decide_locked(batcher, own, now_ns, todo);
+    ab_mutex_unlock(&batcher->mutex);
+}

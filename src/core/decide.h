@@ -1,0 +1,24 @@
+/* From a verdict of the policy to whoever must act on it: the timer, the home
+ * loop, or a worker.
+ */
+#ifndef AB_CORE_DECIDE_H
+#define AB_CORE_DECIDE_H
+
+#include "core/batcher.h"
+
+/* Look whether a batch is due, now that something changed. */
+void ab_batcher_look(struct ab_batcher *batcher, struct ab_mailbox *own,
+                     struct ab_todo *todo);
+
+/* Inside the mutex: apply the policy, and hint, arm the timer, or leave work
+ * in `todo`.  `own` is the mailbox of the loop that the caller runs on; NULL:
+ * none.  A `todo` of NULL says that the caller is detached. */
+void ab_decide_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
+                      int64_t now_ns, struct ab_todo *todo);
+
+/* Inside the mutex: look again soon, for there was no memory. */
+void ab_batcher_try_later_locked(struct ab_batcher *batcher);
+
+struct ab_view ab_view_locked(const struct ab_batcher *batcher);
+
+#endif
