@@ -19,13 +19,14 @@ T = TypeVar("T")
 logging.getLogger("async_batcher").addHandler(logging.NullHandler())
 
 LOOP_NAME = os.environ.get("AB_TEST_LOOP", "asyncio")
+if LOOP_NAME == "uvloop":
+    # Here and not in a thread: a fork in the middle of an import leaves the child its lock.
+    import uvloop
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """Return a new loop of the kind that `AB_TEST_LOOP` names."""
     if LOOP_NAME == "uvloop":
-        import uvloop
-
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
 
