@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from async_batcher.batcher import AsyncBatcher
 
@@ -77,9 +77,26 @@ class Batched(Generic[T, S]):
         return own
 
 
-def batched(
-    **options: Any,
-) -> Callable[[Callable[..., Awaitable[Any]] | Callable[..., Any]], Batched[Any, Any]]:
+class _Decorator(Protocol):
+    """Infers item and result from the function: async or sync, alone or a method."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Coroutine[Any, Any, Sequence[S]]], /
+    ) -> Batched[T, S]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Any, list[T]], Coroutine[Any, Any, Sequence[S]]], /
+    ) -> Batched[T, S]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], Sequence[S]], /) -> Batched[T, S]: ...
+    @overload
+    def __call__(self, function: Callable[[Any, list[T]], Sequence[S]], /) -> Batched[T, S]: ...
+    @overload
+    def __call__(self, function: Callable[..., Any], /) -> Batched[Any, Any]: ...
+
+
+def batched(**options: Any) -> _Decorator:
     """Make a function of a list callable with one item.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["BatcherStats", "Histogram"]
 
@@ -99,16 +100,15 @@ class BatcherStats:
     reasons: Mapping[str, int] = field(default_factory=lambda: types.MappingProxyType({}))
 
 
-def make_stats(counted: dict[str, object]) -> BatcherStats:
+def make_stats(counted: dict[str, Any]) -> BatcherStats:
     """Build the snapshot from what the native part counted."""
-    counts = dict(counted)
-    counts.pop("is_used")
-    batches = int(counts["batches"]) or 1  # type: ignore[call-overload]
-    busy_s, idle_s = float(counts["busy_s"]), float(counts["idle_s"])  # type: ignore[arg-type]
-    counts["mean_batch_size"] = int(counts.pop("batched_items")) / batches  # type: ignore[call-overload]
-    counts["mean_batch_cost"] = int(counts["total_cost"]) / batches  # type: ignore[call-overload]
-    counts["utilization"] = busy_s / (busy_s + idle_s) if busy_s + idle_s > 0 else 0.0
+    counts = {name: value for name, value in counted.items() if name != "is_used"}
+    batches = counts["batches"] or 1
+    busy_s, total_s = counts["busy_s"], counts["busy_s"] + counts["idle_s"]
+    counts["mean_batch_size"] = counts.pop("batched_items") / batches
+    counts["mean_batch_cost"] = counts["total_cost"] / batches
+    counts["utilization"] = busy_s / total_s if total_s > 0 else 0.0
     for name in ("queue_wait", "batch_time"):
-        counts[name] = Histogram(*counts[name])  # type: ignore[misc]
-    counts["reasons"] = types.MappingProxyType(counts["reasons"])  # type: ignore[type-var]
-    return BatcherStats(**counts)  # type: ignore[arg-type]
+        counts[name] = Histogram(*counts[name])
+    counts["reasons"] = types.MappingProxyType(counts["reasons"])
+    return BatcherStats(**counts)
