@@ -63,9 +63,15 @@ void
 ab_run_set_task(PyObject *run, PyObject *task)
 {
     Run *self = Run_CAST(run);
-    if (self->batch != NULL) {
-        self->batch->task = Py_NewRef(task);
+    struct ab_batch *batch = self->batch;
+    if (batch == NULL) {
+        return;
     }
+    ab_mutex_lock(&batch->batcher->mutex);
+    if (!batch->is_settled) {
+        batch->task = Py_NewRef(task);
+    }
+    ab_mutex_unlock(&batch->batcher->mutex);
 }
 
 /* ---- ending ---- */

@@ -22,8 +22,10 @@ finish(Batcher *self, struct ab_batch *batch, bool is_failed, PyObject *loop)
 {
     struct ab_todo todo = {0};
     struct ab_mailbox *own = loop != NULL ? ab_mailbox_find(loop) : NULL;
+    ab_mutex_lock(&self->core->mutex);
     PyObject *task = batch->task;
     batch->task = NULL;
+    ab_mutex_unlock(&self->core->mutex);
     ab_batch_settle(batch, is_failed, own, &todo);
     if (own != NULL) {
         ab_mailbox_release(own);
