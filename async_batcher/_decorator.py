@@ -32,26 +32,30 @@ class _FunctionBatcher(AsyncBatcher[T, S]):
 class Batched(Generic[T, S]):
     """What :func:`batched` makes of a function or a method.
 
-    Calling it with one item returns the future of its result. As a method it
-    is made anew for each instance, in the instance's ``__dict__``; instance
-    and batcher then form a cycle that the garbage collector frees.
+    Calling it with one item returns the future of its result. A method has
+    one for each instance, kept in the instance's ``__dict__``; instance and
+    batcher then form a cycle that the garbage collector frees.
 
     Attributes:
         batcher: The AsyncBatcher behind it.
     """
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: dict[str, Any], instance: object = None
+    ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._options = options
-        self._name: str | None = None
+        self._instance = instance
+        self._key: str | None = None
         self.batcher: AsyncBatcher[T, S] = _FunctionBatcher(function, options)
 
     def __call__(self, item: T) -> asyncio.Future[S]:
         return self.batcher.process(item)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        # Unlike any attribute, and unlike that of an override in a subclass.
+        self._key = f"{owner.__module__}.{owner.__qualname__}.{name}"
 
     @overload
     def __get__(self, instance: None, owner: type) -> Batched[T, S]: ...
@@ -60,21 +64,33 @@ class Batched(Generic[T, S]):
     def __get__(self, instance: object | None, owner: type) -> Batched[T, S]:
         if instance is None:
             return self
-        # Not a data descriptor: from the second access on the instance's own
-        # attribute is found before this is asked.
         attributes = getattr(instance, "__dict__", None)
-        if attributes is None or self._name is None:
+        if attributes is None or self._key is None:
             raise TypeError(
                 f"@batched needs a __dict__ on instances of {owner.__name__} to keep"
                 f" {self._function.__name__!r} in"
             )
+        own = attributes.get(self._key)
+        if own is None or own._instance is not instance:  # none yet, or that of a copied instance
+            own = self._bind(instance, owner, attributes, self._key)
+        bound: Batched[T, S] = own
+        return bound
+
+    def _bind(
+        self, instance: object, owner: type, attributes: dict[str, Any], key: str
+    ) -> Batched[T, S]:
         with _lock:
-            bound = attributes.get(self._name)
-            if bound is None:
+            own = attributes.get(key)
+            if own is None or own._instance is not instance:
                 method = self._function.__get__(instance, owner)
-                bound = attributes[self._name] = Batched(method, self._options)
-        own: Batched[T, S] = bound
-        return own
+                own = attributes[key] = Batched(method, self._options, instance)
+        bound: Batched[T, S] = own
+        return bound
+
+    def __reduce__(self) -> Any:
+        # A function is pickled by its name, as functions are; an instance's
+        # own is left out of a pickle or copy of the instance and made anew.
+        return self._function.__qualname__ if self._instance is None else (type(None), ())
 
 
 class _Decorator(Protocol):

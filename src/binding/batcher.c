@@ -1,6 +1,7 @@
 /* The type `_core.Batcher`: its life, and what the garbage collector sees.
  * How items get in is in intake.c, how batches run in dispatch.c.
  */
+#include "binding/doc.h"
 #include "binding/state.h"
 
 #include "core/clock.h"
@@ -113,10 +114,11 @@ visit_batches(const struct ab_batch_list *list, visitproc visit, void *arg)
     return 0;
 }
 
-/* No lock: only attached threads change these structures, never across a
- * point where the collector could run, and while it runs none of them does. */
+/* The mutex may be taken here: whoever holds it reaches no point where the
+ * collector could run before it lets go, and detached threads, too, move
+ * entries from one list to another. */
 static int
-visit_core(struct ab_batcher *core, visitproc visit, void *arg)
+visit_core_locked(struct ab_batcher *core, visitproc visit, void *arg)
 {
     struct ab_cursor cursor = ab_queue_walk(&core->synced_data.queue, 0);
     const struct ab_entry *entry;
@@ -147,7 +149,13 @@ Batcher_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->executor);
     Py_VISIT(self->cost);
     Py_VISIT(self->context);
-    return self->core != NULL ? visit_core(self->core, visit, arg) : 0;
+    if (self->core == NULL) {
+        return 0;
+    }
+    ab_mutex_lock(&self->core->mutex);
+    int stop = visit_core_locked(self->core, visit, arg);
+    ab_mutex_unlock(&self->core->mutex);
+    return stop;
 }
 
 static void
@@ -224,21 +232,6 @@ Batcher_dealloc(PyObject *op)
 }
 
 /* ---- the type ---- */
-
-PyDoc_STRVAR(process_doc,
-             "process($self, item)\n--\n\n"
-             "Queue one item and return the asyncio.Future of its result.");
-PyDoc_STRVAR(process_many_doc,
-             "process_many($self, items, *, return_exceptions=False)\n--\n\n"
-             "Queue many items and return one asyncio.Future of the list of "
-             "their results.");
-PyDoc_STRVAR(process_threadsafe_doc,
-             "process_threadsafe($self, item)\n--\n\n"
-             "Queue one item from any thread and return the "
-             "concurrent.futures.Future of its result.");
-PyDoc_STRVAR(flush_doc, "flush($self)\n--\n\n"
-                        "Dispatch what is queued now, without waiting for "
-                        "windows.");
 
 #define AB_FAST(function) ((PyCFunction)(void (*)(void))(function))
 

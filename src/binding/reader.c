@@ -248,13 +248,15 @@ Reader_traverse(PyObject *op, visitproc visit, void *arg)
     if (self->mailbox == NULL) {
         return 0;
     }
-    // The references by which pending work keeps its batcher alive.  Only
-    // attached threads change this list, and none of them runs now.
-    for (struct ab_link *link = self->mailbox->synced_data.kept; link != NULL;
-         link = link->mailbox_data.next_kept) {
-        Py_VISIT((PyObject *)link->batcher->object);
+    // The references by which pending work keeps its batcher alive.
+    ab_mutex_lock(&self->mailbox->mutex);
+    int stop = 0;
+    for (struct ab_link *link = self->mailbox->synced_data.kept;
+         link != NULL && stop == 0; link = link->mailbox_data.next_kept) {
+        stop = visit((PyObject *)link->batcher->object, arg);
     }
-    return 0;
+    ab_mutex_unlock(&self->mailbox->mutex);
+    return stop;
 }
 
 static int

@@ -19,6 +19,13 @@ Batcher_submit(PyObject *op, PyObject *item)
     if (loop == NULL || ab_cost_of(self, item, &cost) < 0) {
         goto done;
     }
+    int is_inside = ab_waits_for_itself(self, loop);
+    if (is_inside != 0) {
+        if (is_inside > 0) {
+            ab_set_self_wait_error();
+        }
+        goto done;
+    }
     future = PyObject_CallNoArgs(self->state->Future);
     if (future == NULL) {
         goto done;

@@ -183,7 +183,7 @@ start_thread(Batcher *self)
         Py_DECREF(answer);
         state->ends_workers = true;
     }
-    Worker *worker;
+    Worker *worker = NULL;
     PyObject *function = new_worker(self, &worker);
     if (function == NULL) {
         return -1;

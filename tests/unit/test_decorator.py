@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import weakref
 from typing import Any
 
@@ -195,3 +197,33 @@ async def test_error_of_the_function_reaches_its_callers() -> None:
 
     errors = [await outcome(lambda: refuse(1)), await outcome(lambda: refuse(2))]
     assert [type(error) for error in errors] == [LookupError] * 2
+
+
+class Offset(Scaler):
+    """Overrides a batched method and builds on it."""
+
+    @batched(max_queue_time=0)
+    async def scale(self, numbers: list[int]) -> list[int]:
+        return [1 + number for number in await super().scale.batcher.process_many(numbers)]
+
+
+async def test_override_may_use_the_method_it_overrides() -> None:
+    offset = Offset(10)
+    assert [await offset.scale(1), await offset.scale(2)] == [11, 21]
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda scaler: pickle.loads(pickle.dumps(scaler))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+async def test_copy_of_an_instance_has_a_batcher_of_its_own(duplicate: Any) -> None:
+    scaler = Scaler(2)
+    assert await scaler.scale(1) == 2
+    other = duplicate(scaler)
+    other.factor = 5
+    assert [await other.scale(1), await scaler.scale(1)] == [5, 2]
+
+
+async def test_batched_function_is_pickled_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(triple)) is triple
