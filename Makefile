@@ -94,6 +94,7 @@ lint: $(STAMPS)/package $(STAMPS)/lint ## Check format, style and types
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_STYLED)
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest async_batcher._core
+	$(VENV)/bin/basedpyright
 
 format: $(STAMPS)/package $(STAMPS)/lint ## Format the C and Python files
 	$(VENV)/bin/ruff check --fix-only .
