@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import inspect
 import logging
 import pickle
 import traceback
+import types
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Set
 from typing import Any
 
@@ -77,8 +79,20 @@ def own_exceptions(error: BaseException, count: int) -> list[BaseException]:
     own = [_own_exception(error) for _ in range(count)]
     # The frames of the failure would keep the batch alive as long as any
     # caller keeps its exception.
-    traceback.clear_frames(error.__traceback__)
+    _clear_frames(error.__traceback__)
     return own
+
+
+def _clear_frames(trace: types.TracebackType | None) -> None:
+    # Not traceback.clear_frames: before Python 3.13 it closes coroutines and
+    # generators that caught the error and are suspended now.
+    from async_batcher import _core  # it imports this module
+
+    while trace is not None:
+        if not _core._is_unfinished(trace.tb_frame):
+            with contextlib.suppress(RuntimeError):  # it is being executed
+                trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def own_row(error: Exception, seen: dict[int, Exception]) -> BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["AsyncBatcher"]
+
+_setting = threading.RLock()  # over a change of limits
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -324,10 +327,14 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             raise asyncio.TimeoutError(f"the batcher did not stop within {timeout!r} s")
 
     def _force(self) -> None:
-        current = asyncio.current_task()
-        for task in self._abort():
-            if task is not current:
-                _call_in(task.get_loop(), task.cancel)
+        # Each loop's thread drops the tasks itself: a Task that dies on another
+        # thread breaks free-threaded CPython 3.14 (weakrefobject.c:1014).
+        tasks = self._abort()
+        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Task[Any]]] = {}
+        while tasks:
+            by_loop.setdefault(tasks[-1].get_loop(), []).append(tasks.pop())
+        while by_loop:
+            _call_in(*_cancellation(*by_loop.popitem()))
         self._end_runs()
 
     def _end_runs(self) -> None:
@@ -367,12 +374,13 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
 
         def write(self: AsyncBatcher[Any, Any], value: Any) -> None:
             self._check()
-            limits = {**self._limits, name: value}
-            window = limits.pop("max_queue_time")
-            native = [_checks.check_limit(key, limit) for key, limit in limits.items()]
-            native.append(_checks.check_seconds("max_queue_time", window))
-            self._set_limits(*native)
-            self._limits[name] = value
+            with _setting:  # or another thread's setting would be undone
+                limits = {**self._limits, name: value}
+                window = limits.pop("max_queue_time")
+                native = [_checks.check_limit(key, limit) for key, limit in limits.items()]
+                native.append(_checks.check_seconds("max_queue_time", window))
+                self._set_limits(*native)
+                self._limits[name] = value
 
         return property(read, write, doc=f"{name}, as in the constructor; may be set at any time.")
 
@@ -408,6 +416,18 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             f"cannot pickle {type(self).__name__!r} object: for a process pool make process_batch"
             " a static method, a function or a functools.partial of one"
         )
+
+
+def _cancellation(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> Any:
+    return loop, _cancel_others, tasks
+
+
+def _cancel_others(tasks: list[asyncio.Task[Any]]) -> None:
+    current = asyncio.current_task()
+    while tasks:
+        if tasks[-1] is not current:
+            tasks[-1].cancel()
+        del tasks[-1]
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

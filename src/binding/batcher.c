@@ -173,41 +173,50 @@ drop_batch(struct ab_batch *batch)
 
 /* Entries can be left only where the whole cycle around them is garbage:
  * loop, reader, batcher and waiters. */
-static void
+static size_t
 drop_entries(Batcher *self)
 {
-    struct ab_batch *batch;
-    struct ab_todo todo = {0};
+    struct ab_batch *queued;
     if (ab_batch_collect(self->core, NULL,
                          AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG,
-                         &batch) == AB_OK &&
-        batch != NULL) {
-        drop_batch(batch);
-        ab_batch_settle(batch, false, NULL, &todo);
-        ab_batch_let_go(batch);
+                         &queued) != AB_OK) {
+        queued = NULL;
     }
+    size_t refs = ab_batcher_forget(self->core);
     struct ab_batch_list *lists[] = {&self->core->synced_data.batches,
                                      &self->core->synced_data.watchers};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(lists); i++) {
-        for (batch = lists[i]->first; batch != NULL; batch = batch->next) {
+        struct ab_batch *next;
+        for (struct ab_batch *batch = lists[i]->first; batch != NULL;
+             batch = next) {
+            // Held: what is dropped may end the batch's run, which lets go.
+            batch->holders++;
             PyObject *task = batch->task;
             batch->task = NULL;
             drop_batch(batch);
             Py_XDECREF(task);
+            next = batch->next;
+            ab_batch_let_go(batch);
         }
     }
+    if (queued != NULL) {
+        ab_batch_let_go(queued);
+    }
+    return refs;
 }
 
 static int
 Batcher_clear(PyObject *op)
 {
     Batcher *self = Batcher_CAST(op);
-    if (self->core != NULL) {
-        drop_entries(self);
-    }
+    size_t refs = self->core != NULL ? drop_entries(self) : 0;
     Py_CLEAR(self->executor);
     Py_CLEAR(self->cost);
     Py_CLEAR(self->context);
+    // Pending work kept the object; the collector holds it during this call.
+    for (; refs > 0; refs--) {
+        Py_DECREF(op);
+    }
     return 0;
 }
 

@@ -66,6 +66,9 @@ tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
             ab_waiter_tell(state, waiter, parcels[i].index, value,
                            is_error(&parcels[i]));
         }
+        else if (parcels[i].kind == AB_ITEM) {
+            ab_waiter_drop(state, waiter);
+        }
         Py_DECREF(waiter);
         Py_XDECREF(value);
     }

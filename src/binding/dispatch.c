@@ -226,7 +226,6 @@ run_here(Batcher *self, struct ab_batch *batch, PyObject *items)
     atomic_store_explicit(&batch->thread, PyThread_get_thread_ident(),
                           memory_order_relaxed);
     PyObject *result = call_in_context(self, items);
-    atomic_store_explicit(&batch->thread, 0, memory_order_relaxed);
     ab_reclaim_worker(batch);
     Py_DECREF(items);
     if (result == NULL) {

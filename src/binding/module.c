@@ -5,6 +5,8 @@
 #include "core/clock.h"
 #include "core/crew.h"
 
+#include <frameobject.h> // PyFrame_GetGenerator
+
 static struct ab_state *
 state_of(PyObject *module)
 {
@@ -48,7 +50,26 @@ clock_resume(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+/* _is_unfinished(frame): does a generator or coroutine still go on in it? */
+static PyObject *
+is_unfinished(PyObject *Py_UNUSED(module), PyObject *frame)
+{
+    if (!PyFrame_Check(frame)) {
+        PyErr_SetString(PyExc_TypeError, "a frame is wanted");
+        return NULL;
+    }
+#if PY_VERSION_HEX >= 0x030B0000
+    PyObject *owner = PyFrame_GetGenerator((PyFrameObject *)frame);
+#else
+    PyObject *owner = Py_XNewRef(((PyFrameObject *)frame)->f_gen);
+#endif
+    bool is_owned = owner != NULL;
+    Py_XDECREF(owner);
+    return PyBool_FromLong(is_owned);
+}
+
 static PyMethodDef module_methods[] = {
+    {"_is_unfinished", is_unfinished, METH_O, NULL},
     {"_clock_freeze", clock_freeze, METH_NOARGS, freeze_doc},
     {"_clock_advance", clock_advance, METH_O, advance_doc},
     {"_clock_resume", clock_resume, METH_NOARGS, resume_doc},

@@ -102,11 +102,25 @@ leave_loop(Batcher *self, struct ab_link *link)
     return released;
 }
 
+/* Pending work keeps the object.  It is not looked for by its weak reference,
+ * which is cleared where the loop is collected together with its batchers and
+ * closes in its finalizer. */
+static Batcher *
+object_behind(struct ab_batcher *core, struct ab_link *link)
+{
+    ab_mutex_lock(&core->mutex);
+    PyObject *object = link->synced_data.pending > 0
+                           ? Py_NewRef((PyObject *)core->object)
+                           : NULL;
+    ab_mutex_unlock(&core->mutex);
+    return object != NULL ? Batcher_CAST(object) : ab_object_of(core);
+}
+
 static size_t
 leave_loop_of(struct ab_batcher *core, struct ab_link *link)
 {
     size_t released = 0;
-    Batcher *batcher = ab_object_of(core);
+    Batcher *batcher = object_behind(core, link);
     if (batcher != NULL) {
         released = leave_loop(batcher, link);
         Py_DECREF(batcher);

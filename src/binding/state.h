@@ -191,6 +191,11 @@ int ab_waiter_is_done(struct ab_state *state, PyObject *waiter);
 /* The waiter's item goes into a batch: 0 if it does not wait any more. */
 int ab_waiter_begin(struct ab_state *state, PyObject *waiter);
 
+/* Nobody will tell it: its item was dropped because it had stopped waiting.  A
+ * cancelled future of concurrent.futures wakes those who wait for it only
+ * when it is told that its cancellation was noticed. */
+void ab_waiter_drop(struct ab_state *state, PyObject *waiter);
+
 /* Tell it; `is_error`: the value is an exception to raise. */
 void ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
                     PyObject *value, bool is_error);

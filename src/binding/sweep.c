@@ -40,6 +40,7 @@ drop_entry(Batcher *self, PyObject *loop, uint64_t number)
     struct ab_todo todo = {0};
     if (ab_batcher_drop(self->core, number, &gone, &todo)) {
         Py_DECREF((PyObject *)gone.value);
+        ab_waiter_drop(self->state, (PyObject *)gone.waiter);
         Py_DECREF((PyObject *)gone.waiter);
     }
     ab_finish_todo(self, loop, &todo);

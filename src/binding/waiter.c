@@ -154,6 +154,25 @@ ab_waiter_begin(struct ab_state *state, PyObject *waiter)
     return waits;
 }
 
+void
+ab_waiter_drop(struct ab_state *state, PyObject *waiter)
+{
+    if (is_asyncio_future(state, waiter) || is_group(state, waiter)) {
+        return;
+    }
+    int is_cancelled = ab_is_true_and_drop(
+        PyObject_CallMethodNoArgs(waiter, state->str_cancelled));
+    PyObject *answer =
+        is_cancelled > 0
+            ? PyObject_CallMethodNoArgs(
+                  waiter, state->str_set_running_or_notify_cancel)
+            : NULL;
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(waiter);
+    }
+    Py_XDECREF(answer);
+}
+
 /* An exception that a future can hold: a new reference.  A future refuses
  * StopIteration, and CancelledError would look like the caller's own. */
 static PyObject *

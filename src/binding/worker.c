@@ -232,7 +232,11 @@ ab_abandon_workers(Batcher *self)
     if (self->core->synced_data.host == AB_HOST_WORKER) {
         for (struct ab_batch *batch = self->core->synced_data.batches.first;
              batch != NULL; batch = batch->next) {
-            if (batch->is_running && !batch->is_abandoned) {
+            // Only the user's code is abandoned: forming and settling end soon,
+            // and nobody would count their worker in again.
+            if (batch->is_running && !batch->is_abandoned &&
+                atomic_load_explicit(&batch->thread, memory_order_relaxed) !=
+                    0) {
                 batch->is_abandoned = true;
                 abandoned++;
             }
@@ -248,6 +252,8 @@ ab_reclaim_worker(struct ab_batch *batch)
     ab_mutex_lock(&batch->batcher->mutex);
     bool was_abandoned = batch->is_abandoned;
     batch->is_abandoned = false;
+    // Inside the mutex: from here on it cannot be abandoned.
+    atomic_store_explicit(&batch->thread, 0, memory_order_relaxed);
     ab_mutex_unlock(&batch->batcher->mutex);
     if (was_abandoned) {
         count_worker(1);

@@ -107,9 +107,15 @@ hint_any_loop(struct ab_batcher *batcher, struct ab_mailbox *own,
 static void
 repeat_hint(struct ab_batcher *batcher, int64_t now_ns)
 {
+    // Items of callers without a loop wait for any loop that runs.
+    bool asks_all = false;
     for (struct ab_link *link = batcher->synced_data.links; link != NULL;
          link = link->synced_data.next) {
-        if (link->synced_data.pending > 0) {
+        asks_all |= link->mailbox == NULL && link->synced_data.pending > 0;
+    }
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        if (link->synced_data.pending > 0 || asks_all) {
             (void)post_hint(link, NULL, NULL);
         }
     }

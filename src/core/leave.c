@@ -250,3 +250,41 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
     ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
     ab_mutex_unlock(&batcher->mutex);
 }
+
+/* ---- an object that is collected with its work ---- */
+
+size_t
+ab_batcher_forget(struct ab_batcher *batcher)
+{
+    size_t refs = 0;
+    ab_mutex_lock(&batcher->mutex);
+    struct ab_batch_list *lists[] = {&batcher->synced_data.batches,
+                                     &batcher->synced_data.backlog,
+                                     &batcher->synced_data.watchers};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        for (struct ab_batch *batch = lists[i]->first; batch != NULL;
+             batch = batch->next) {
+            batch->is_running = batch->is_forming = false;
+            batch->is_settled = true;
+            batch->host = NULL;
+            batch->untold = 0;
+        }
+    }
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        link->synced_data.outbox = NULL;
+        link->synced_data.outbox_end = &link->synced_data.outbox;
+        if (link->synced_data.pending > 0) {
+            link->synced_data.pending = 0;
+            refs++;
+            if (link->mailbox != NULL) {
+                ab_mailbox_unkeep(link->mailbox, link);
+            }
+        }
+    }
+    batcher->synced_data.pending_links = 0;
+    batcher->synced_data.outstanding = batcher->synced_data.running = 0;
+    batcher->synced_data.is_closing = true;
+    ab_mutex_unlock(&batcher->mutex);
+    return refs;
+}

@@ -45,4 +45,9 @@ void ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
  * as there is room. */
 void ab_backlog_admit_locked(struct ab_batcher *batcher);
 
+/* The object is garbage, with all who wait: forget what is owed to them.
+ * Batches stay listed for the caller to empty, and end when they are let go.
+ * How many references pending work held on the object: the caller's to drop. */
+size_t ab_batcher_forget(struct ab_batcher *batcher);
+
 #endif

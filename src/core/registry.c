@@ -3,6 +3,7 @@
 #include "core/aggregator.h"
 #include "core/batcher.h"
 #include "core/mailbox.h"
+#include "core/yield.h"
 
 struct ab_registry ab_registry = {
 #ifdef _WIN32
@@ -51,6 +52,7 @@ after_fork_child(void) AB_UNCHECKED
 {
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
     ab_aggregator_after_fork_child();
+    ab_yield_after_fork_child();
     for (struct ab_mailbox *m = ab_registry.synced_data.mailboxes; m != NULL;
          m = m->next) {
         ab_mailbox_after_fork_child(m);

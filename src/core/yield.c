@@ -63,7 +63,18 @@ ab_yield_begin(void)
 void
 ab_yield_end(void)
 {
-    atomic_fetch_sub_explicit(&sync_batches, 1, memory_order_relaxed);
+    // Not below 0: in the child of a fork a batch of the parent may end.
+    size_t count = atomic_load_explicit(&sync_batches, memory_order_relaxed);
+    while (count > 0 && !atomic_compare_exchange_weak_explicit(
+                            &sync_batches, &count, count - 1,
+                            memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
+void
+ab_yield_after_fork_child(void)
+{
+    atomic_store_explicit(&sync_batches, 0, memory_order_relaxed);
 }
 
 /* How long the loop is left in peace after a yield.  A loop that answers at

@@ -23,4 +23,7 @@ void ab_yield_ask(struct ab_timer *timer);
 /* The loop answered: it was away for `away_ns`.  Thread: loop. */
 void ab_yield_answered(struct ab_mailbox *mailbox, int64_t away_ns);
 
+/* The child of a fork runs none of the parent's batches. */
+void ab_yield_after_fork_child(void);
+
 #endif
