@@ -39,11 +39,15 @@ def inspect_process_batch(batcher: Any) -> tuple[bool, bool]:
     return is_async, takes_keyword
 
 
-def is_refused_result(result: object) -> bool:
-    """Tell whether a result is of a kind whose elements are surely not one per item."""
+def as_rows(result: Any) -> Any:
+    """Give the sequence whose elements go to the items in order; None if there is none."""
     if isinstance(result, Coroutine):
         result.close()  # or it would warn, on top of the error, that it was never awaited
-    return isinstance(result, _REFUSED_RESULTS)
+    if isinstance(result, _REFUSED_RESULTS):
+        return None
+    # A table of pandas and its like is indexed by label or column, not by row.
+    to_numpy = getattr(result, "to_numpy", None)
+    return result if to_numpy is None else to_numpy()
 
 
 def _rebuild(error: BaseException) -> BaseException:
@@ -62,7 +66,8 @@ def _rebuild(error: BaseException) -> BaseException:
     return twin
 
 
-def _own_exception(error: BaseException) -> BaseException:
+def own_exception(error: BaseException) -> BaseException:
+    """Make an exception for one of several callers, with ``error`` as its cause."""
     own: BaseException
     if isinstance(error, asyncio.CancelledError):
         own = BatchCancelledError("process_batch was cancelled")
@@ -71,15 +76,6 @@ def _own_exception(error: BaseException) -> BaseException:
     else:
         own = _rebuild(error)
     own.__cause__ = error
-    return own
-
-
-def own_exceptions(error: BaseException, count: int) -> list[BaseException]:
-    """Make an exception for each of ``count`` callers, with ``error`` as its cause."""
-    own = [_own_exception(error) for _ in range(count)]
-    # The frames of the failure would keep the batch alive as long as any
-    # caller keeps its exception.
-    _clear_frames(error.__traceback__)
     return own
 
 
@@ -93,17 +89,6 @@ def _clear_frames(trace: types.TracebackType | None) -> None:
             with contextlib.suppress(RuntimeError):  # it is being executed
                 trace.tb_frame.clear()
         trace = trace.tb_next
-
-
-def own_row(error: Exception, seen: dict[int, Exception]) -> BaseException:
-    """Make an exception among the results the own one of a single caller.
-
-    The first caller gets the object itself, the others one with it as cause.
-    """
-    if isinstance(error, StopIteration) or id(error) in seen:
-        return _own_exception(error)
-    seen[id(error)] = error
-    return error
 
 
 def executor_error(error: BaseException) -> BaseException:
@@ -130,8 +115,12 @@ def log_batch(batcher: object, size: int, reason: str, seconds: float) -> None:
     )
 
 
-def log_failure(batcher: object, size: int, error: BaseException) -> None:
-    """Log a batch that failed: type and frames, for a text may quote an item."""
+def note_failure(batcher: object, size: int, error: BaseException) -> None:
+    """Log a batch that failed: type and frames, for a text may quote an item.
+
+    The frames are emptied: they would keep the batch alive as long as any
+    caller keeps its exception.
+    """
     logger.error(
         "%s: a batch of %d items failed with %s\n%s",
         type(batcher).__qualname__,
@@ -139,3 +128,4 @@ def log_failure(batcher: object, size: int, error: BaseException) -> None:
         type(error).__qualname__,
         "".join(traceback.format_tb(error.__traceback__)),
     )
+    _clear_frames(error.__traceback__)

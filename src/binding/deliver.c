@@ -11,13 +11,16 @@
 #define AB_SPAN_NS 5000000
 #define AB_SPAN_WAITERS 2048
 
-static bool
-is_error(const struct ab_parcel *parcel)
+static enum ab_answer
+answer_in(const struct ab_parcel *parcel)
 {
-    return parcel->is_failed ||
-           (parcel->kind == AB_ITEM &&
-            PyObject_TypeCheck((PyObject *)parcel->value,
-                               (PyTypeObject *)PyExc_Exception));
+    if (parcel->is_failed) {
+        return AB_ANSWER_SHARED;
+    }
+    bool is_error = parcel->kind == AB_ITEM &&
+                    PyObject_TypeCheck((PyObject *)parcel->value,
+                                       (PyTypeObject *)PyExc_Exception);
+    return is_error ? AB_ANSWER_ERROR : AB_ANSWER_RESULT;
 }
 
 /* Count the parcel; false: nobody is there to be told. */
@@ -32,11 +35,13 @@ sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
     }
     else if (parcel->kind != AB_ITEM) {
         told->uncounted++;
+        // A caller that waited for space and is refused.
+        told->rejected += parcel->kind == AB_SPACE && parcel->is_failed;
     }
     else if (is_gone) {
         told->cancelled++;
     }
-    else if (is_error(parcel)) {
+    else if (answer_in(parcel) != AB_ANSWER_RESULT) {
         told->failed++;
     }
     else {
@@ -64,7 +69,7 @@ tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
         PyObject *value = parcels[i].value;
         if (is_told[i]) {
             ab_waiter_tell(state, waiter, parcels[i].index, value,
-                           is_error(&parcels[i]));
+                           answer_in(&parcels[i]));
         }
         else if (parcels[i].kind == AB_ITEM) {
             ab_waiter_drop(state, waiter);

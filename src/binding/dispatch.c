@@ -121,8 +121,9 @@ reject_unstarted(Batcher *self, PyObject *run, PyObject *loop)
         reject_with_current_error(self, batch, loop);
     }
     else {
-        PyErr_Clear();
+        ab_drop_error();
     }
+    ab_run_forget(run); // whoever has it must not start it any more
 }
 
 static void

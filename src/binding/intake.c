@@ -97,11 +97,9 @@ ab_cost_of(Batcher *self, PyObject *item, int64_t *out)
 
 /* ---- pushing ---- */
 
-/* Push, after making room: the loop is made known, and cancelled entries are
- * dropped before anything is refused. */
-enum ab_status
-ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries, size_t count,
-        struct ab_todo *todo)
+static enum ab_status
+push_or_make_room(Batcher *self, PyObject *loop, struct ab_entry *entries,
+                  size_t count, struct ab_todo *todo)
 {
     bool has_swept = false;
     for (;;) {
@@ -122,7 +120,20 @@ ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries, size_t count,
     }
 }
 
-/* The exception of a failed push: a new reference. */
+enum ab_status
+ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries, size_t count)
+{
+    struct ab_todo todo = {0};
+    // Another thread may tell the waiter, and drop the reference that pending
+    // work holds, before it is added below: this one bridges the gap.
+    Py_INCREF(self);
+    enum ab_status status =
+        push_or_make_room(self, loop, entries, count, &todo);
+    ab_finish_todo(self, loop, &todo);
+    Py_DECREF(self);
+    return status;
+}
+
 PyObject *
 ab_push_error(Batcher *self, enum ab_status status)
 {
@@ -136,12 +147,10 @@ static void
 hand_in(Batcher *self, PyObject *loop, PyObject *item, PyObject *waiter,
         int64_t cost)
 {
-    struct ab_todo todo = {0};
     struct ab_entry entry = {
         .value = Py_NewRef(item), .waiter = Py_NewRef(waiter), .cost = cost};
-    enum ab_status status = ab_push(self, loop, &entry, 1, &todo);
+    enum ab_status status = ab_push(self, loop, &entry, 1);
     if (status == AB_OK) {
-        ab_finish_todo(self, loop, &todo);
         return;
     }
     Py_DECREF(item);
@@ -151,7 +160,7 @@ hand_in(Batcher *self, PyObject *loop, PyObject *item, PyObject *waiter,
     if (error == NULL) {
         error = PyErr_GetRaisedException();
     }
-    ab_waiter_tell(self->state, waiter, 0, error, true);
+    ab_waiter_tell(self->state, waiter, 0, error, AB_ANSWER_ERROR);
     Py_DECREF(error);
 }
 
@@ -160,7 +169,7 @@ PyObject *
 ab_fail_future(Batcher *self, PyObject *future)
 {
     PyObject *error = PyErr_GetRaisedException();
-    ab_waiter_tell(self->state, future, 0, error, true);
+    ab_waiter_tell(self->state, future, 0, error, AB_ANSWER_ERROR);
     Py_DECREF(error);
     return future;
 }

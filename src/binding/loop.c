@@ -95,7 +95,7 @@ ab_enter_loop(Batcher *self, PyObject *loop)
         }
         if (mailbox == NULL &&
             PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
-            PyErr_Clear();
+            ab_drop_error();
             mailbox = open_mailbox(self->state, loop, false);
         }
         if (mailbox == NULL) {
@@ -118,7 +118,7 @@ ab_running_loop(struct ab_state *state)
 {
     PyObject *loop = PyObject_CallNoArgs(state->_get_running_loop);
     if (loop == NULL) {
-        PyErr_Clear();
+        ab_drop_error();
     }
     else if (loop == Py_None) {
         Py_CLEAR(loop);
@@ -163,15 +163,16 @@ ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
     PyObject *running = ab_running_loop(state);
     // The proxy, for a handle that another thread made is freed late on
     // free-threaded builds, and would keep the reader from giving notice.
-    if (loop != NULL &&
-        ab_call_soon(state, loop,
-                     loop == running ? state->str_call_soon
-                                     : state->str_call_soon_threadsafe,
-                     proxy) < 0) {
-        // The loop is closing, or out of memory: in the second case the fd
-        // still gets through.
-        PyErr_Clear();
+    PyObject *method = loop == running ? state->str_call_soon
+                                       : state->str_call_soon_threadsafe;
+    if (loop != NULL && ab_call_soon(state, loop, method, proxy) < 0) {
+        // The loop is closing, or something else went wrong, as memory or a
+        // signal handler can: then the fd gets through, or a second call.
+        ab_drop_error();
         ab_mailbox_write_fd(mailbox);
+        if (!mailbox->has_fd && ab_call_soon(state, loop, method, proxy) < 0) {
+            ab_drop_error();
+        }
     }
     Py_XDECREF(running);
     Py_XDECREF(loop);
@@ -199,7 +200,7 @@ ab_home_runs(Batcher *self)
             PyObject_CallMethodNoArgs(loop, self->state->str_is_running);
         runs = answer != NULL && PyObject_IsTrue(answer) > 0;
         Py_XDECREF(answer);
-        PyErr_Clear();
+        ab_drop_error();
     }
     Py_XDECREF(loop);
     Py_XDECREF(proxy);

@@ -46,7 +46,6 @@ process_list(Batcher *self, PyObject *loop, PyObject *items, bool returns)
         return NULL;
     }
     PyObject *future = Py_NewRef(ab_group_future(group));
-    struct ab_todo todo = {0};
     struct ab_entry *entries = NULL;
     if (count == 0) {
         PyObject *empty = PyList_New(0);
@@ -54,7 +53,7 @@ process_list(Batcher *self, PyObject *loop, PyObject *items, bool returns)
             Py_CLEAR(future);
             goto done;
         }
-        ab_waiter_tell(self->state, future, 0, empty, false);
+        ab_waiter_tell(self->state, future, 0, empty, AB_ANSWER_RESULT);
         Py_DECREF(empty);
         goto done;
     }
@@ -70,9 +69,8 @@ process_list(Batcher *self, PyObject *loop, PyObject *items, bool returns)
         future = ab_fail_future(self, future);
         goto done;
     }
-    enum ab_status status = ab_push(self, loop, entries, (size_t)count, &todo);
+    enum ab_status status = ab_push(self, loop, entries, (size_t)count);
     if (status == AB_OK) {
-        ab_finish_todo(self, loop, &todo);
         goto done;
     }
     drop_entries(entries, count);

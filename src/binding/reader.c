@@ -52,7 +52,7 @@ reject_loopless(Batcher *self, PyObject *error)
     if (is_stranded && link != NULL &&
         ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
                   NULL) < 0) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
 }
 
@@ -96,7 +96,7 @@ leave_loop(Batcher *self, struct ab_link *link)
         Py_DECREF(error);
     }
     else {
-        PyErr_WriteUnraisable(NULL);
+        ab_report_error(NULL);
     }
     ab_deliver(self, NULL);
     return released;
@@ -163,7 +163,7 @@ close_mailbox(Reader *self)
                          "an event loop was closed while %zu items waited "
                          "in a batcher",
                          released) < 0) {
-        PyErr_WriteUnraisable(NULL);
+        ab_report_error(NULL);
     }
 }
 
@@ -243,7 +243,7 @@ Reader_call(PyObject *op, PyObject *Py_UNUSED(args),
         ab_call_soon(self->state, self->loop, self->state->str_call_soon, op) <
             0) {
         ab_mailbox_write_fd(mailbox); // the other way in
-        PyErr_WriteUnraisable(op);
+        ab_report_error(op);
     }
     ab_mailbox_release(mailbox);
     if (error != NULL) {

@@ -60,6 +60,12 @@ ab_run_take_batch(PyObject *run)
 }
 
 void
+ab_run_forget(PyObject *run)
+{
+    ab_run_drop(Run_CAST(run));
+}
+
+void
 ab_run_set_task(PyObject *run, PyObject *task)
 {
     Run *self = Run_CAST(run);

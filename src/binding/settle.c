@@ -49,55 +49,66 @@ log_batch(Batcher *self, struct ab_batch *batch)
                                                 time_s));
     }
     if (answer == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
     Py_XDECREF(answer);
 }
 
 /* ---- results ---- */
 
-static int
-set_result_error(struct ab_state *state, PyObject *result, const char *text)
+static void
+set_result_error(struct ab_state *state, PyObject *result)
 {
     PyErr_Format(state->BatchResultError,
                  "process_batch must return a list, a tuple, an array or "
                  "another sequence with one result for each item, or None; "
-                 "not %.200s%s",
-                 Py_TYPE(result)->tp_name, text);
-    return -1;
+                 "not %.200s",
+                 Py_TYPE(result)->tp_name);
 }
 
-/* Is `result` a sequence of `length` rows? */
-static int
-check_result(struct ab_state *state, PyObject *result, Py_ssize_t length)
+/* The sequence of `length` rows behind `result`, a new reference. */
+static PyObject *
+rows_of(struct ab_state *state, PyObject *result, Py_ssize_t length)
 {
-    Py_ssize_t size;
-    if (PyList_CheckExact(result)) {
-        size = PyList_GET_SIZE(result);
-    }
-    else {
-        PyObject *answer =
-            PyObject_CallOneArg(state->is_refused_result, result);
-        if (answer == NULL) {
-            return -1;
+    PyObject *rows = Py_NewRef(result);
+    if (!PyList_CheckExact(result)) {
+        // None: of a kind that is refused.
+        Py_SETREF(rows, PyObject_CallOneArg(state->as_rows, result));
+        if (rows == NULL) {
+            return NULL;
         }
-        int is_refused = PyObject_IsTrue(answer);
-        Py_DECREF(answer);
-        if (is_refused != 0 || !PySequence_Check(result)) {
-            return is_refused < 0 ? -1 : set_result_error(state, result, "");
-        }
-        size = PyObject_Size(result);
-        if (size < 0) {
-            return -1;
+        if (!PySequence_Check(rows)) {
+            set_result_error(state, result);
+            Py_DECREF(rows);
+            return NULL;
         }
     }
+    Py_ssize_t size = PyObject_Size(rows);
     if (size != length) {
-        PyErr_Format(state->BatchResultError,
-                     "process_batch returned %zd results for %zd items", size,
-                     length);
+        if (size >= 0) {
+            PyErr_Format(state->BatchResultError,
+                         "process_batch returned %zd results for %zd items",
+                         size, length);
+        }
+        Py_CLEAR(rows);
+    }
+    return rows;
+}
+
+/* Was this very object noted before?  1, 0 or -1. */
+static int
+note_seen(PyObject *seen, PyObject *row)
+{
+    PyObject *key = PyLong_FromVoidPtr(row);
+    if (key == NULL) {
         return -1;
     }
-    return 0;
+    int was_seen = PyDict_Contains(seen, key);
+    if (was_seen == 0 && PyDict_SetItem(seen, key, row) < 0) {
+        was_seen = -1;
+    }
+    Py_DECREF(key);
+    return was_seen;
 }
 
 /* One row, a new reference.  An exception that was a row before is made a
@@ -117,11 +128,11 @@ read_row(struct ab_state *state, PyObject *result, Py_ssize_t i,
     if (*seen == NULL) {
         *seen = PyDict_New();
     }
-    if (*seen != NULL) {
-        Py_SETREF(row, PyObject_CallFunctionObjArgs(state->own_row, row, *seen,
-                                                    NULL));
+    int was_seen = *seen != NULL ? note_seen(*seen, row) : -1;
+    if (was_seen > 0) {
+        Py_SETREF(row, PyObject_CallOneArg(state->own_exception, row));
     }
-    else {
+    else if (was_seen < 0) {
         Py_CLEAR(row);
     }
     return row;
@@ -156,55 +167,37 @@ void
 ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
                  PyObject *loop)
 {
-    if ((result != Py_None &&
-         check_result(self->state, result, (Py_ssize_t)batch->length) < 0) ||
-        store_rows(self, batch, result) < 0) {
+    PyObject *rows = result == Py_None ? Py_NewRef(result)
+                                       : rows_of(self->state, result,
+                                                 (Py_ssize_t)batch->length);
+    if (rows == NULL || store_rows(self, batch, rows) < 0) {
+        Py_XDECREF(rows);
         PyObject *error = PyErr_GetRaisedException();
         ab_settle_error(self, batch, error, loop);
         Py_DECREF(error);
         return;
     }
+    Py_DECREF(rows);
     log_batch(self, batch);
     finish(self, batch, false, loop);
 }
 
 /* ---- errors ---- */
 
-/* A list of exceptions, one for each entry, or NULL with the exception set. */
-static PyObject *
-own_exceptions(struct ab_state *state, struct ab_batch *batch, PyObject *error)
-{
-    PyObject *list = PyObject_CallFunction(state->own_exceptions, "On", error,
-                                           (Py_ssize_t)batch->length);
-    if (list != NULL && (!PyList_CheckExact(list) ||
-                         PyList_GET_SIZE(list) != (Py_ssize_t)batch->length)) {
-        Py_CLEAR(list);
-        PyErr_SetString(PyExc_SystemError, "own_exceptions() misbehaved");
-    }
-    return list;
-}
-
+/* Every entry gets the one error; what each caller is told is made when it is
+ * told, so that a large batch that fails does not hold up its loop. */
 static void
-store_errors(Batcher *self, struct ab_batch *batch, PyObject *error)
+store_error(struct ab_batch *batch, PyObject *error)
 {
-    PyObject *list = own_exceptions(self->state, batch, error);
-    if (list == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self); // all share the original
-    }
     for (size_t from = 0; from < batch->length; from += AB_ROWS) {
         void *rows[AB_ROWS];
         size_t count = 0;
         while (count < AB_ROWS && from + count < batch->length) {
-            rows[count] = Py_NewRef(
-                list != NULL
-                    ? PyList_GET_ITEM(list, (Py_ssize_t)(from + count))
-                    : error);
-            count++;
+            rows[count++] = Py_NewRef(error);
         }
         ab_batch_store(batch, from, rows, count);
         drop_rows(rows, count);
     }
-    Py_XDECREF(list);
 }
 
 void
@@ -213,14 +206,14 @@ ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
 {
     if (batch->is_running) {
         PyObject *answer =
-            PyObject_CallFunction(self->state->log_failure, "OnO", self,
+            PyObject_CallFunction(self->state->note_failure, "OnO", self,
                                   (Py_ssize_t)batch->length, error);
         if (answer == NULL) {
-            PyErr_WriteUnraisable((PyObject *)self);
+            ab_report_error((PyObject *)self);
         }
         Py_XDECREF(answer);
     }
-    store_errors(self, batch, error);
+    store_error(batch, error);
     finish(self, batch, true, loop);
 }
 
@@ -235,7 +228,7 @@ ab_refuse(Batcher *self, struct ab_link *link, unsigned what, PyObject *error,
         return -1;
     }
     if (batch != NULL) {
-        store_errors(self, batch, error);
+        store_error(batch, error);
         finish(self, batch, true, loop);
     }
     return 0;

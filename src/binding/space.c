@@ -4,6 +4,71 @@
 #include "core/intake.h"
 #include "core/leave.h"
 
+/* Have the item wait for space: its `space` future, a new reference.  NULL
+ * with AB_OK never happens; else the status, or the exception that is set. */
+static PyObject *
+wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
+               uint64_t *number, enum ab_status *status)
+{
+    PyObject *space = PyObject_CallNoArgs(self->state->Future);
+    if (space == NULL) {
+        return NULL;
+    }
+    struct ab_entry pair[2] = {
+        *entry, {.value = Py_NewRef(Py_None), .waiter = Py_NewRef(space)}};
+    struct ab_todo todo = {0};
+    Py_INCREF(self); // as in ab_push
+    *status = ab_batcher_wait_for_space(self->core, loop, pair, number, &todo);
+    ab_finish_todo(self, loop, &todo);
+    Py_DECREF(self);
+    if (*status != AB_OK) {
+        Py_DECREF(Py_None);
+        Py_DECREF(space);
+        Py_CLEAR(space);
+        return NULL;
+    }
+    // From here on a cancelled item in the queue is noticed at once.
+    atomic_store(&self->sweeps_soon, false);
+    ab_watch_queued(self, loop);
+    ab_batcher_alert_loops(self->core, loop);
+    ab_deliver(self, loop);
+    return space;
+}
+
+/* Queue the item now, or wait for space: the answer of _submit. */
+static PyObject *
+submit(Batcher *self, PyObject *loop, PyObject *item, PyObject *future,
+       int64_t cost)
+{
+    struct ab_entry entry = {
+        .value = Py_NewRef(item), .waiter = Py_NewRef(future), .cost = cost};
+    // Where others wait the queue was swept, and is watched since.
+    enum ab_status status = ab_batcher_has_backlog(self->core)
+                                ? AB_FULL
+                                : ab_push(self, loop, &entry, 1);
+    if (status == AB_OK) {
+        return PyTuple_Pack(3, future, Py_None, Py_None);
+    }
+    uint64_t number = 0;
+    PyObject *space = status == AB_FULL ? wait_for_space(self, loop, &entry,
+                                                         &number, &status)
+                                        : NULL;
+    if (space != NULL) {
+        return Py_BuildValue("ONK", future, space, (unsigned long long)number);
+    }
+    Py_DECREF(item);
+    Py_DECREF(future);
+    if (!PyErr_Occurred()) {
+        ab_batcher_count_rejected(self->core, 1);
+        PyObject *error = ab_push_error(self, status);
+        if (error != NULL) {
+            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+            Py_DECREF(error);
+        }
+    }
+    return NULL;
+}
+
 /* _submit(item) -> (future, space, number): space is a future that tells when
  * the item is queued, None if it is already. */
 PyObject *
@@ -14,7 +79,7 @@ Batcher_submit(PyObject *op, PyObject *item)
         return NULL;
     }
     PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
-    PyObject *future = NULL, *space = NULL, *answer = NULL;
+    PyObject *future = NULL, *answer = NULL;
     int64_t cost;
     if (loop == NULL || ab_cost_of(self, item, &cost) < 0) {
         goto done;
@@ -27,56 +92,10 @@ Batcher_submit(PyObject *op, PyObject *item)
         goto done;
     }
     future = PyObject_CallNoArgs(self->state->Future);
-    if (future == NULL) {
-        goto done;
-    }
-    struct ab_todo todo = {0};
-    struct ab_entry entry = {
-        .value = Py_NewRef(item), .waiter = Py_NewRef(future), .cost = cost};
-    enum ab_status status = ab_push(self, loop, &entry, 1, &todo);
-    if (status == AB_OK) {
-        ab_finish_todo(self, loop, &todo);
-        answer = PyTuple_Pack(3, future, Py_None, Py_None);
-        goto done;
-    }
-    uint64_t number = 0;
-    if (status == AB_FULL) {
-        space = PyObject_CallNoArgs(self->state->Future);
-        if (space != NULL) {
-            struct ab_entry pair[2] = {
-                entry,
-                {.value = Py_NewRef(Py_None), .waiter = Py_NewRef(space)}};
-            status = ab_batcher_wait_for_space(self->core, loop, pair, &number,
-                                               &todo);
-            if (status != AB_OK) {
-                Py_DECREF(Py_None);
-                Py_DECREF(space);
-            }
-        }
-    }
-    if (status == AB_OK) {
-        ab_finish_todo(self, loop, &todo);
-        atomic_store(&self->sweeps_soon, false);
-        ab_watch_queued(self, loop);
-        ab_batcher_alert_loops(self->core, loop);
-        ab_sweep(self, loop, false); // cancelled since push looked
-        ab_deliver(self, loop);
-        answer =
-            Py_BuildValue("OOK", future, space, (unsigned long long)number);
-        goto done;
-    }
-    Py_DECREF(item);
-    Py_DECREF(future);
-    if (!PyErr_Occurred()) {
-        ab_batcher_count_rejected(self->core, 1);
-        PyObject *error = ab_push_error(self, status);
-        if (error != NULL) {
-            PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-            Py_DECREF(error);
-        }
+    if (future != NULL) {
+        answer = submit(self, loop, item, future, cost);
     }
 done:
-    Py_XDECREF(space);
     Py_XDECREF(future);
     Py_XDECREF(loop);
     return answer;
@@ -125,6 +144,7 @@ Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
     struct ab_entry watcher = {.value = Py_NewRef(Py_None),
                                .waiter = Py_NewRef(future)};
     struct ab_todo todo = {0};
+    Py_INCREF(self); // as in ab_push
     enum ab_status status =
         ab_batcher_watch(self->core, loop, &watcher, &todo);
     if (status == AB_NO_LINK && ab_enter_loop(self, loop) == 0) {
@@ -140,6 +160,7 @@ Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
     }
     ab_finish_todo(self, loop, &todo);
     ab_deliver(self, loop);
+    Py_DECREF(self);
     Py_DECREF(loop);
     return future;
 }

@@ -54,13 +54,12 @@
     X("async_batcher.exceptions", BatchResultError)                           \
     X("async_batcher.exceptions", BatchCancelledError)                        \
     X("async_batcher._hooks", inspect_process_batch)                          \
-    X("async_batcher._hooks", own_exceptions)                                 \
-    X("async_batcher._hooks", own_row)                                        \
-    X("async_batcher._hooks", is_refused_result)                              \
+    X("async_batcher._hooks", own_exception)                                  \
+    X("async_batcher._hooks", as_rows)                                        \
     X("async_batcher._hooks", executor_error)                                 \
     X("async_batcher._hooks", is_logged)                                      \
     X("async_batcher._hooks", log_batch)                                      \
-    X("async_batcher._hooks", log_failure)
+    X("async_batcher._hooks", note_failure)
 
 struct ab_state {
 #define AB_FIELD(name) PyObject *str_##name; /* owned */
@@ -128,6 +127,11 @@ void ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo);
 
 /* ---- status.c ---- */
 
+/* The exception that is set reaches nobody: it is reported, but for a
+ * KeyboardInterrupt, which is raised again where it can be seen. */
+void ab_report_error(PyObject *where);
+void ab_drop_error(void); // the same, without a report
+
 /* The one place where a status becomes an exception: a new reference. */
 PyObject *ab_exception_of(Batcher *self, enum ab_status status);
 
@@ -169,7 +173,7 @@ int ab_cost_of(Batcher *self, PyObject *item, int64_t *out);
 /* Push, after making the loop known, and after dropping cancelled entries
  * where the queue looks full.  AB_NO_LINK: an exception is set. */
 enum ab_status ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries,
-                       size_t count, struct ab_todo *todo);
+                       size_t count);
 /* The exception of a push that failed: a new reference. */
 PyObject *ab_push_error(Batcher *self, enum ab_status status);
 
@@ -196,9 +200,15 @@ int ab_waiter_begin(struct ab_state *state, PyObject *waiter);
  * when it is told that its cancellation was noticed. */
 void ab_waiter_drop(struct ab_state *state, PyObject *waiter);
 
-/* Tell it; `is_error`: the value is an exception to raise. */
+/* What a value is to a waiter. */
+enum ab_answer {
+    AB_ANSWER_RESULT,
+    AB_ANSWER_ERROR,  // an exception to raise
+    AB_ANSWER_SHARED, // the error of many: each is told one of its own
+};
+
 void ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
-                    PyObject *value, bool is_error);
+                    PyObject *value, enum ab_answer answer);
 
 /* A new group of `size` items, whose future is of the running loop. */
 PyObject *ab_group_new(struct ab_state *state, size_t size, bool returns);
@@ -265,6 +275,9 @@ PyObject *ab_run_new(Batcher *self, struct ab_batch *batch, PyObject *items);
 
 /* Take the batch away from the run: somebody else settles it. */
 struct ab_batch *ab_run_take_batch(PyObject *run);
+
+/* Drop what the run has left: it will not be stepped. */
+void ab_run_forget(PyObject *run);
 
 /* The task that drives the run; nothing if the run is over. */
 void ab_run_set_task(PyObject *run, PyObject *task);

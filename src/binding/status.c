@@ -24,3 +24,32 @@ ab_exception_of(Batcher *self, enum ab_status status)
         return PyObject_CallNoArgs(PyExc_MemoryError);
     }
 }
+
+/* A signal handler of Python may run inside any call of ours. */
+static bool
+raise_interrupt_again(void)
+{
+    if (!PyErr_Occurred() ||
+        !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return false;
+    }
+    PyErr_Clear();
+    PyErr_SetInterrupt();
+    return true;
+}
+
+void
+ab_drop_error(void)
+{
+    if (!raise_interrupt_again()) {
+        PyErr_Clear();
+    }
+}
+
+void
+ab_report_error(PyObject *where)
+{
+    if (!raise_interrupt_again()) {
+        PyErr_WriteUnraisable(where);
+    }
+}

@@ -149,7 +149,7 @@ static PyObject *
 answer(PySendResult sent, PyObject *out)
 {
     if (sent == PYGEN_RETURN) {
-        Py_DECREF(out); // always None
+        Py_XDECREF(out); // always None
         PyErr_SetNone(PyExc_StopIteration);
         return NULL;
     }
@@ -239,7 +239,7 @@ Run_close(PyObject *op, PyObject *Py_UNUSED(unused))
         PyObject *closed =
             PyObject_CallMethodNoArgs(self->iterator, self->state->str_close);
         if (closed == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            PyErr_WriteUnraisable(op);
+            ab_report_error(op);
         }
         PyErr_Clear();
         Py_XDECREF(closed);

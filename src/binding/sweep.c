@@ -33,17 +33,31 @@ look_at_some(struct ab_batcher *core, uint64_t *from, size_t most,
     ab_mutex_unlock(&core->mutex);
 }
 
-static void
-drop_entry(Batcher *self, PyObject *loop, uint64_t number)
+/* Drop those of the waiters that are done; how many. */
+static size_t
+drop_done(Batcher *self, PyObject *loop, struct sweep *sweep)
 {
-    struct ab_entry gone;
+    uint64_t numbers[AB_SWEEP_ENTRIES];
+    size_t count = 0;
+    for (size_t i = 0; i < sweep->count; i++) {
+        if (ab_waiter_is_done(self->state, sweep->waiters[i])) {
+            numbers[count++] = sweep->numbers[i];
+        }
+        Py_DECREF(sweep->waiters[i]);
+    }
+    if (count == 0) {
+        return 0;
+    }
+    struct ab_entry gone[AB_SWEEP_ENTRIES];
     struct ab_todo todo = {0};
-    if (ab_batcher_drop(self->core, number, &gone, &todo)) {
-        Py_DECREF((PyObject *)gone.value);
-        ab_waiter_drop(self->state, (PyObject *)gone.waiter);
-        Py_DECREF((PyObject *)gone.waiter);
+    count = ab_batcher_drop(self->core, numbers, count, gone, &todo);
+    for (size_t i = 0; i < count; i++) {
+        Py_DECREF((PyObject *)gone[i].value);
+        ab_waiter_drop(self->state, (PyObject *)gone[i].waiter);
+        Py_DECREF((PyObject *)gone[i].waiter);
     }
     ab_finish_todo(self, loop, &todo);
+    return count;
 }
 
 void
@@ -51,24 +65,14 @@ ab_sweep(Batcher *self, PyObject *loop, bool only_head)
 {
     struct sweep sweep;
     uint64_t from = 0;
-    bool goes_on = true;
-    bool has_dropped = false;
     size_t most = only_head ? 1 : AB_SWEEP_ENTRIES;
-    while (goes_on) {
+    size_t dropped, dropped_in_all = 0;
+    do {
         look_at_some(self->core, &from, most, &sweep);
-        goes_on = sweep.count == most;
-        for (size_t i = 0; i < sweep.count; i++) {
-            if (ab_waiter_is_done(self->state, sweep.waiters[i])) {
-                drop_entry(self, loop, sweep.numbers[i]);
-                has_dropped = true;
-            }
-            else if (only_head) {
-                goes_on = false;
-            }
-            Py_DECREF(sweep.waiters[i]);
-        }
-    }
-    if (has_dropped) {
+        dropped = drop_done(self, loop, &sweep);
+        dropped_in_all += dropped;
+    } while (sweep.count == most && (!only_head || dropped > 0));
+    if (dropped_in_all > 0) {
         ab_deliver(self, loop);
     }
 }
@@ -120,14 +124,14 @@ ab_watch_queued(Batcher *self, PyObject *loop)
             PyObject *answer = PyObject_CallMethodOneArg(
                 future, state->str_add_done_callback, notice);
             if (answer == NULL) {
-                PyErr_WriteUnraisable(future);
+                ab_report_error(future);
             }
             Py_XDECREF(answer);
             Py_DECREF(waiters[i]);
         }
     }
     if (notice == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
     Py_XDECREF(notice);
 }

@@ -18,7 +18,7 @@ call_later(Batcher *self, PyObject *loop, int64_t due_ns)
                                             delay, look, NULL);
     }
     if (handle == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
     Py_XDECREF(handle);
     Py_XDECREF(look);

@@ -132,7 +132,7 @@ ab_waiter_is_done(struct ab_state *state, PyObject *waiter)
     }
     int is_done = ab_is_true_and_drop(answer);
     if (is_done < 0) {
-        PyErr_WriteUnraisable(waiter);
+        ab_report_error(waiter);
         return 1; // nothing can be told to it
     }
     return is_done;
@@ -148,7 +148,7 @@ ab_waiter_begin(struct ab_state *state, PyObject *waiter)
     int waits = ab_is_true_and_drop(PyObject_CallMethodNoArgs(
         waiter, state->str_set_running_or_notify_cancel));
     if (waits < 0) {
-        PyErr_WriteUnraisable(waiter);
+        ab_report_error(waiter);
         return 0;
     }
     return waits;
@@ -163,12 +163,11 @@ ab_waiter_drop(struct ab_state *state, PyObject *waiter)
     int is_cancelled = ab_is_true_and_drop(
         PyObject_CallMethodNoArgs(waiter, state->str_cancelled));
     PyObject *answer =
-        is_cancelled > 0
-            ? PyObject_CallMethodNoArgs(
-                  waiter, state->str_set_running_or_notify_cancel)
-            : NULL;
+        is_cancelled > 0 ? PyObject_CallMethodNoArgs(
+                               waiter, state->str_set_running_or_notify_cancel)
+                         : NULL;
     if (PyErr_Occurred()) {
-        PyErr_WriteUnraisable(waiter);
+        ab_report_error(waiter);
     }
     Py_XDECREF(answer);
 }
@@ -217,14 +216,29 @@ set_value(struct ab_state *state, PyObject *future, PyObject *value,
     return answer == NULL ? -1 : 0;
 }
 
+/* The exception to set: a new reference. */
+static PyObject *
+make_error(struct ab_state *state, PyObject *value, enum ab_answer answer)
+{
+    if (answer != AB_ANSWER_SHARED) {
+        return presentable(state, value);
+    }
+    PyObject *own = PyObject_CallOneArg(state->own_exception, value);
+    if (own == NULL) {
+        ab_report_error(value);
+        own = presentable(state, value); // better shared than lost
+    }
+    return own;
+}
+
 static int
 set_future(struct ab_state *state, PyObject *future, PyObject *value,
-           bool is_error)
+           enum ab_answer answer)
 {
-    if (!is_error) {
+    if (answer == AB_ANSWER_RESULT) {
         return set_value(state, future, value, false);
     }
-    PyObject *error = presentable(state, value);
+    PyObject *error = make_error(state, value, answer);
     if (error == NULL) {
         return -1;
     }
@@ -235,7 +249,7 @@ set_future(struct ab_state *state, PyObject *future, PyObject *value,
 
 static int
 tell_group(struct ab_state *state, Group *group, uint32_t index,
-           PyObject *value, bool is_error)
+           PyObject *value, enum ab_answer answer)
 {
     group->left--;
     int is_done = ab_is_true_and_drop(
@@ -243,26 +257,29 @@ tell_group(struct ab_state *state, Group *group, uint32_t index,
     if (is_done != 0) {
         return is_done < 0 ? -1 : 0;
     }
-    if (is_error && !group->returns_exceptions) {
-        return set_future(state, group->future, value, true);
+    if (answer != AB_ANSWER_RESULT && !group->returns_exceptions) {
+        return set_future(state, group->future, value, answer);
     }
-    if (PyList_SetItem(group->results, index, Py_NewRef(value)) < 0) {
+    PyObject *own = answer == AB_ANSWER_SHARED
+                        ? make_error(state, value, answer)
+                        : Py_NewRef(value);
+    if (own == NULL || PyList_SetItem(group->results, index, own) < 0) {
         return -1;
     }
     if (group->left > 0) {
         return 0;
     }
-    return set_future(state, group->future, group->results, false);
+    return set_future(state, group->future, group->results, AB_ANSWER_RESULT);
 }
 
 void
 ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
-               PyObject *value, bool is_error)
+               PyObject *value, enum ab_answer answer)
 {
     int status =
         is_group(state, waiter)
-            ? tell_group(state, Group_CAST(waiter), index, value, is_error)
-            : set_future(state, waiter, value, is_error);
+            ? tell_group(state, Group_CAST(waiter), index, value, answer)
+            : set_future(state, waiter, value, answer);
     if (status == 0) {
         return;
     }
@@ -270,7 +287,7 @@ ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
     // A concurrent.futures.Future may be cancelled by another thread just now.
     if (!ab_waiter_is_done(state, waiter)) {
         PyErr_SetRaisedException(error);
-        PyErr_WriteUnraisable(waiter);
+        ab_report_error(waiter);
     }
     else {
         Py_DECREF(error);

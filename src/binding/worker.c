@@ -68,7 +68,7 @@ serve(Worker *worker, Batcher *self)
     ab_dispatch_on_worker(self);
     ab_signals_block(&blocked);
     if (PyErr_Occurred()) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
 }
 
@@ -217,7 +217,7 @@ ab_start_worker(Batcher *self, PyObject *loop)
     if (has_none &&
         ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
                   loop) < 0) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
     Py_DECREF(error);
 }
@@ -232,8 +232,8 @@ ab_abandon_workers(Batcher *self)
     if (self->core->synced_data.host == AB_HOST_WORKER) {
         for (struct ab_batch *batch = self->core->synced_data.batches.first;
              batch != NULL; batch = batch->next) {
-            // Only the user's code is abandoned: forming and settling end soon,
-            // and nobody would count their worker in again.
+            // Only the user's code is abandoned: forming and settling end
+            // soon, and nobody would count their worker in again.
             if (batch->is_running && !batch->is_abandoned &&
                 atomic_load_explicit(&batch->thread, memory_order_relaxed) !=
                     0) {
@@ -277,7 +277,7 @@ reject_waiting(struct ab_batcher *core)
         (is_hosted &&
          ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
                    NULL) < 0)) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        ab_report_error((PyObject *)self);
     }
     Py_XDECREF(error);
     Py_DECREF(self);

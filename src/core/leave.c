@@ -173,22 +173,44 @@ ab_batcher_withdraw(struct ab_batcher *batcher, uint64_t number,
     return pair != NULL;
 }
 
-bool
-ab_batcher_drop(struct ab_batcher *batcher, uint64_t number,
-                struct ab_entry *out, struct ab_todo *todo)
+static size_t
+take_numbered(struct ab_queue *queue, const uint64_t *numbers, size_t count,
+              struct ab_entry *out)
+{
+    size_t taken = 0;
+    struct ab_cursor cursor = ab_queue_walk(queue, count > 0 ? numbers[0] : 0);
+    struct ab_entry *entry = ab_queue_next(queue, &cursor);
+    for (size_t i = 0; i < count && entry != NULL; i++) {
+        while (entry != NULL && cursor.number <= numbers[i]) {
+            entry = ab_queue_next(queue, &cursor);
+        }
+        if (entry != NULL && cursor.number == numbers[i] + 1) {
+            out[taken++] = ab_queue_take(queue, entry);
+        }
+    }
+    (void)ab_queue_head(queue); // holes at the head go at once
+    return taken;
+}
+
+size_t
+ab_batcher_drop(struct ab_batcher *batcher, const uint64_t *numbers,
+                size_t count, struct ab_entry *out, struct ab_todo *todo)
 {
     ab_mutex_lock(&batcher->mutex);
-    bool is_dropped = ab_queue_drop(&batcher->synced_data.queue, number, out);
-    if (is_dropped) {
-        batcher->synced_data.meter.cancelled++;
-        batcher->synced_data.outstanding--;
-        ab_link_unpend_locked(out->link, 1, todo);
+    size_t taken =
+        take_numbered(&batcher->synced_data.queue, numbers, count, out);
+    batcher->synced_data.meter.cancelled += taken;
+    batcher->synced_data.outstanding -= taken;
+    for (size_t i = 0; i < taken; i++) {
+        ab_link_unpend_locked(out[i].link, 1, todo);
+    }
+    if (taken > 0) {
         ab_backlog_admit_locked(batcher);
         ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
         ab_batcher_tell_idle_locked(batcher);
     }
     ab_mutex_unlock(&batcher->mutex);
-    return is_dropped;
+    return taken;
 }
 
 /* ---- a loop that closed ---- */

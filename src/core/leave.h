@@ -19,11 +19,14 @@ enum ab_status ab_batch_collect(struct ab_batcher *batcher,
                                 struct ab_link *link, unsigned what,
                                 struct ab_batch **out);
 
-/* Drop entry `number` of the queue: its waiter is gone. */
-bool ab_batcher_drop(struct ab_batcher *batcher, uint64_t number,
-                     struct ab_entry *out, struct ab_todo *todo);
+/* Drop those of the queue's entries that have these numbers, in ascending
+ * order: their waiters are gone.  How many were there still; `out` has them.
+ */
+size_t ab_batcher_drop(struct ab_batcher *batcher, const uint64_t *numbers,
+                       size_t count, struct ab_entry *out,
+                       struct ab_todo *todo);
 
-/* The same for a caller in the backlog. Both entries. */
+/* Take a caller out of the backlog: both entries.  False: it is not there. */
 bool ab_batcher_withdraw(struct ab_batcher *batcher, uint64_t number,
                          struct ab_entry out[2], struct ab_todo *todo);
 
@@ -47,7 +50,8 @@ void ab_backlog_admit_locked(struct ab_batcher *batcher);
 
 /* The object is garbage, with all who wait: forget what is owed to them.
  * Batches stay listed for the caller to empty, and end when they are let go.
- * How many references pending work held on the object: the caller's to drop. */
+ * How many references pending work held on the object: the caller's to drop.
+ */
 size_t ab_batcher_forget(struct ab_batcher *batcher);
 
 #endif

@@ -70,6 +70,7 @@ ab_link_told(struct ab_link *link, const struct ab_told *told,
     meter->completed += told->completed;
     meter->failed += told->failed;
     meter->cancelled += told->cancelled;
+    meter->rejected += told->rejected;
     AB_ASSERT(batcher->synced_data.outstanding >= outstanding);
     batcher->synced_data.outstanding -= outstanding;
     ab_link_unpend_locked(link, outstanding + told->watchers, todo);

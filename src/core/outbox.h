@@ -28,6 +28,7 @@ size_t ab_link_take(struct ab_link *link, struct ab_parcel *parcels,
 struct ab_told {
     size_t completed, failed, cancelled; // items
     size_t uncounted;                    // AB_SPACE and AB_SILENT
+    size_t rejected;                     // of those, refused
     size_t watchers;
 };
 void ab_link_told(struct ab_link *link, const struct ab_told *told,

@@ -201,19 +201,3 @@ ab_queue_next(const struct ab_queue *queue, struct ab_cursor *cursor)
     }
     return NULL;
 }
-
-bool
-ab_queue_drop(struct ab_queue *queue, uint64_t number, struct ab_entry *out)
-{
-    if (number < queue->head_number || number >= queue->tail_number) {
-        return false;
-    }
-    struct ab_cursor cursor = ab_queue_walk(queue, number);
-    struct ab_entry *entry = ab_queue_next(queue, &cursor);
-    if (entry == NULL || cursor.number != number + 1) {
-        return false;
-    }
-    *out = ab_queue_take(queue, entry);
-    (void)ab_queue_head(queue); // holes at the head go at once
-    return true;
-}

@@ -73,11 +73,6 @@ struct ab_entry *ab_queue_head(struct ab_queue *queue);
 /* Take the oldest entry out; there must be one. */
 struct ab_entry ab_queue_pop(struct ab_queue *queue);
 
-/* Take the entry in place `number` out and leave a hole.  False, and `out`
- * untouched, where that place is a hole or not in the queue. */
-bool ab_queue_drop(struct ab_queue *queue, uint64_t number,
-                   struct ab_entry *out);
-
 /* Take `entry`, found by a walk, out and leave a hole.  The walk may go on;
  * holes at the head wait for the next ab_queue_head. */
 struct ab_entry ab_queue_take(struct ab_queue *queue, struct ab_entry *entry);

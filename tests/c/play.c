@@ -62,7 +62,7 @@ play_cancel(struct play *play)
     struct ab_entry out;
     struct ab_todo todo = {0};
     uint64_t number = queue->head_number + roll(&play->dice, span + 1);
-    if (ab_batcher_drop(play->world.batcher, number, &out, &todo)) {
+    if (ab_batcher_drop(play->world.batcher, &number, 1, &out, &todo) == 1) {
         CHECK(is_waiting(play, number_of(out.waiter)));
         play->states[number_of(out.waiter)] = GONE;
     }

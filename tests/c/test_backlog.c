@@ -38,7 +38,8 @@ drop(struct world *world, uint64_t number)
 {
     struct ab_todo todo = {0};
     struct ab_entry out;
-    bool was_there = ab_batcher_drop(world->batcher, number, &out, &todo);
+    bool was_there =
+        ab_batcher_drop(world->batcher, &number, 1, &out, &todo) == 1;
     carry_out(world, &todo);
     return was_there;
 }

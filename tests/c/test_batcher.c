@@ -64,7 +64,7 @@ window_left_by_a_cancelled_head_is_that_of_the_next(void)
     CHECK(push_items(&world, 0, 2, 1, 1) == AB_OK);
     struct ab_entry out;
     struct ab_todo todo = {0};
-    CHECK(ab_batcher_drop(world.batcher, 0, &out, &todo));
+    CHECK(ab_batcher_drop(world.batcher, &(uint64_t){0}, 1, &out, &todo) == 1);
     CHECK(out.waiter == thing(1));
     carry_out(&world, &todo);
     advance_clock(6 * MS); // the timer looks, and finds it too early

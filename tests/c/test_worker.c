@@ -97,7 +97,7 @@ stop_does_not_wait_for_a_worker_that_never_was(void)
     world_open(&world, AB_HOST_WORKER, 1);
     CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
     CHECK_EQUAL(world.starts, 1);
-    CHECK(ab_batcher_drop(world.batcher, 0, &out, &todo));
+    CHECK(ab_batcher_drop(world.batcher, &(uint64_t){0}, 1, &out, &todo) == 1);
     carry_out(&world, &todo);
     begin_drain(&world, 0);
     CHECK(watch_idle(&world, 0, 9) == AB_OK);
