@@ -9,7 +9,7 @@
 // Outside the reader, which has a budget of its own, at most this many
 // waiters are told in a span; the rest go through the reader.
 #define AB_SPAN_NS 5000000
-#define AB_SPAN_WAITERS 2048
+#define AB_SPAN_WAITERS 1024
 
 static enum ab_answer
 answer_in(const struct ab_parcel *parcel)
