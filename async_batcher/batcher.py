@@ -5,13 +5,14 @@ from __future__ import annotations
 import abc
 import asyncio
 import os
-import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from async_batcher import _checks, _core
+from async_batcher._limits import check_limits, limit
+from async_batcher._loops import call_in, cancel_tasks, set_done
 from async_batcher._stats import BatcherStats, make_stats
 from async_batcher.exceptions import BatcherStoppedError
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["AsyncBatcher"]
-
-_setting = threading.RLock()  # over a change of limits
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -104,19 +103,19 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             )
         _checks.check_executor("executor", executor)
         _checks.check_callable("cost", cost)
-        limits = {
+        limits: dict[str, Any] = {
             "max_batch_size": deprecated.get("batch_size", max_batch_size),
             "max_batch_cost": max_batch_cost,
             "max_queue_size": max_queue_size,
             "max_queue_cost": max_queue_cost,
             "concurrency": concurrency,
+            "max_queue_time": max_queue_time,
         }
+        native = check_limits(limits)
         has_cost = cost is not None or max_batch_cost != -1 or max_queue_cost != -1
-        native = [_checks.check_limit(name, value) for name, value in limits.items()]
-        native.append(_checks.check_seconds("max_queue_time", max_queue_time))
         self._setup(_max_workers(), executor, cost, has_cost)
         self._set_limits(*native)
-        self._limits: dict[str, Any] = {**limits, "max_queue_time": max_queue_time}
+        self._limits = limits
         self._executor = executor
         self._cost = cost
         self._runners: set[asyncio.Future[None]] = set()
@@ -327,20 +326,13 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             raise asyncio.TimeoutError(f"the batcher did not stop within {timeout!r} s")
 
     def _force(self) -> None:
-        # Each loop's thread drops the tasks itself: a Task that dies on another
-        # thread breaks free-threaded CPython 3.14 (weakrefobject.c:1014).
-        tasks = self._abort()
-        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Task[Any]]] = {}
-        while tasks:
-            by_loop.setdefault(tasks[-1].get_loop(), []).append(tasks.pop())
-        while by_loop:
-            _call_in(*_cancellation(*by_loop.popitem()))
+        cancel_tasks(self._abort())
         self._end_runs()
 
     def _end_runs(self) -> None:
         self._is_stopped = True
         for stopped in list(self._runners):
-            _call_in(stopped.get_loop(), _set_done, stopped)
+            call_in(stopped.get_loop(), set_done, stopped)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -367,23 +359,6 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         self._check()
         return make_stats(self._snapshot())
 
-    def _limit(name: str) -> property:  # type: ignore[misc]  # noqa: N805 - makes properties
-        def read(self: AsyncBatcher[Any, Any]) -> Any:
-            self._check()
-            return self._limits[name]
-
-        def write(self: AsyncBatcher[Any, Any], value: Any) -> None:
-            self._check()
-            with _setting:  # or another thread's setting would be undone
-                limits = {**self._limits, name: value}
-                window = limits.pop("max_queue_time")
-                native = [_checks.check_limit(key, limit) for key, limit in limits.items()]
-                native.append(_checks.check_seconds("max_queue_time", window))
-                self._set_limits(*native)
-                self._limits[name] = value
-
-        return property(read, write, doc=f"{name}, as in the constructor; may be set at any time.")
-
     if TYPE_CHECKING:
         max_batch_size: int
         max_queue_time: float
@@ -392,12 +367,12 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         max_batch_cost: int
         max_queue_cost: int
     else:
-        max_batch_size = _limit("max_batch_size")
-        max_queue_time = _limit("max_queue_time")
-        concurrency = _limit("concurrency")
-        max_queue_size = _limit("max_queue_size")
-        max_batch_cost = _limit("max_batch_cost")
-        max_queue_cost = _limit("max_queue_cost")
+        max_batch_size = limit("max_batch_size")
+        max_queue_time = limit("max_queue_time")
+        concurrency = limit("concurrency")
+        max_queue_size = limit("max_queue_size")
+        max_batch_cost = limit("max_batch_cost")
+        max_queue_cost = limit("max_queue_cost")
 
     @property
     def executor(self) -> Executor | None:
@@ -416,31 +391,3 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             f"cannot pickle {type(self).__name__!r} object: for a process pool make process_batch"
             " a static method, a function or a functools.partial of one"
         )
-
-
-def _cancellation(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> Any:
-    return loop, _cancel_others, tasks
-
-
-def _cancel_others(tasks: list[asyncio.Task[Any]]) -> None:
-    current = asyncio.current_task()
-    while tasks:
-        if tasks[-1] is not current:
-            tasks[-1].cancel()
-        del tasks[-1]
-
-
-def _set_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> None:
-    """Call on the loop's own thread; at once if this is it, never if it is closed."""
-    if loop is asyncio.get_running_loop():
-        function(*args)
-        return
-    try:
-        loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:  # closed: nobody waits there any more
-        return
