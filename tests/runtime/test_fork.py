@@ -111,6 +111,34 @@ gate.set()
 assert (held.result(30), queued.result(30)) == ("held", "queued")
 """
 
+QUIET_CHILD = """
+import resource
+begun, gate = threading.Event(), threading.Event()
+
+class Held(Sync):
+    def process_batch(self, batch):
+        begun.set()
+        gate.wait()
+        return batch
+
+def switches():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+async def rest():
+    assert await other.process(1) == 1
+    before = switches()
+    await asyncio.sleep(1)
+    print("child", switches() - before, flush=True)
+
+other = KINDS["async"]()
+batcher = Held(max_queue_time=0)
+held = batcher.process_threadsafe(1)
+begun.wait()
+in_child(lambda: run(rest()))
+gate.set()
+held.result(30)
+"""
+
 OTHER_THREAD = """
 batcher = KINDS[sys.argv[1]](max_queue_time=0.0001)
 stop = threading.Event()
@@ -189,6 +217,13 @@ def test_child_leaves_the_parents_pending_items_alone(tmp_path: Path, kind: str)
 def test_child_works_while_the_parents_batch_runs(tmp_path: Path) -> None:
     """Scenario 49. Trap 44."""
     clean_script(tmp_path, BEGIN + RUNNING)
+
+
+def test_child_is_not_woken_for_the_batch_that_its_parent_runs(tmp_path: Path) -> None:
+    """Scenario 49."""
+    name, switches = clean_script(tmp_path, BEGIN + QUIET_CHILD).split()
+    assert name == "child"
+    assert int(switches) < 40
 
 
 @kinds

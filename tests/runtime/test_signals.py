@@ -85,6 +85,63 @@ async def main():
 run(main())
 """
 
+INTERRUPTED_CALL = """
+import asyncio, signal, sys, threading
+from scripted import Async, new_loop
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+base = type(new_loop())
+armed = False
+method = sys.argv[1]
+
+def interrupted(self, *args, **options):
+    global armed
+    if armed and threading.current_thread() is threading.main_thread():
+        armed = False
+        raise KeyboardInterrupt  # as the handler would, had the signal come now
+    return getattr(base, method)(self, *args, **options)
+
+def add_reader(self, *args):
+    raise NotImplementedError  # so that call_soon_threadsafe is what wakes it
+
+names = {method: interrupted, **({} if method == "is_running" else {"add_reader": add_reader})}
+Interrupted = type("Interrupted", (base,), names)
+batcher = Async(max_queue_time=0)
+loop = Interrupted()
+thread = threading.Thread(target=loop.run_forever)
+
+async def warm():
+    return await batcher.process(1)
+
+thread.start()
+assert asyncio.run_coroutine_threadsafe(warm(), loop).result(30) == 1
+other = new_loop()
+
+async def use():
+    global armed
+    armed = True
+    return await batcher.process(2)
+
+try:
+    try:
+        if method == "is_running":
+            other.run_until_complete(use())
+        else:
+            armed = True
+            batcher.process_threadsafe(2).result(30)
+        print("missed", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    assert not armed
+finally:
+    armed = False
+    asyncio.run_coroutine_threadsafe(batcher.stop(force=True), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    other.close()
+"""
+
 
 @kinds
 def test_ctrl_c_reaches_the_main_thread_while_items_wait(tmp_path: Path, kind: str) -> None:
@@ -107,3 +164,9 @@ def test_signal_that_the_main_thread_blocks_kills_nobody(tmp_path: Path) -> None
 def test_ending_child_processes_disturb_nothing(tmp_path: Path, kind: str) -> None:
     """Scenario 62."""
     clean_script(tmp_path, CHILDREN, kind)
+
+
+@pytest.mark.parametrize("method", ["call_soon_threadsafe", "is_running"])
+def test_ctrl_c_inside_a_call_to_the_loop_is_not_lost(tmp_path: Path, method: str) -> None:
+    """Scenario 62."""
+    assert clean_script(tmp_path, INTERRUPTED_CALL, method) == "interrupted\n"

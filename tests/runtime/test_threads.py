@@ -140,6 +140,52 @@ with ThreadPoolExecutor(1) as executor:
 gc.collect()
 """
 
+STOP_ELSEWHERE = """
+import asyncio, threading, weakref
+from async_batcher import AsyncBatcher, BatcherStoppedError
+from scripted import new_loop
+
+def run(main):
+    loop = new_loop()  # asyncio.run() looks at the tasks of all threads, and may be their last
+    loop.run_until_complete(main)
+    loop.close()
+
+ends = []
+
+class Waiting(AsyncBatcher):
+    async def process_batch(self, batch):
+        task = asyncio.current_task()
+        ends.append(weakref.ref(task, lambda _: places.append(threading.get_ident())))
+        del task
+        if len(ends) == 30:
+            all_run.set()
+        await asyncio.get_running_loop().create_future()
+
+async def main():
+    futures = [batcher.process(item) for item in range(30)]
+    await asyncio.wait(futures)
+    assert {type(future.exception()) for future in futures} == {BatcherStoppedError}
+    while any(end() is not None for end in ends):
+        await asyncio.sleep(0)
+
+def host():
+    run(main())
+    assert set(places) == {threading.get_ident()}
+    clean.append(None)
+
+clean = []
+for _ in range(20):
+    places, all_run = [], threading.Event()
+    ends.clear()
+    batcher = Waiting(max_queue_time=0, concurrency=-1, max_batch_size=1)
+    thread = threading.Thread(target=host)
+    thread.start()
+    all_run.wait()
+    run(batcher.stop(force=True))
+    thread.join()
+assert len(clean) == 20
+"""
+
 kinds = pytest.mark.parametrize("kind", ["async", "sync"])
 
 
@@ -175,3 +221,8 @@ def test_five_thousand_instances_need_few_fds(tmp_path: Path) -> None:
 def test_last_reference_dropped_on_a_worker_joins_nothing(tmp_path: Path) -> None:
     """Scenario 59."""
     clean_script(tmp_path, LAST_REFERENCE)
+
+
+def test_tasks_of_a_stop_on_another_thread_end_where_they_ran(tmp_path: Path) -> None:
+    """Scenario 26. Scenario 59."""
+    clean_script(tmp_path, STOP_ELSEWHERE)

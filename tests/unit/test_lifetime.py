@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import (
     LONG,
+    LOOP_NAME,
     AsyncRecorder,
     Item,
     Recorder,
@@ -18,13 +19,14 @@ from support import (
     both,
     collected,
     finished,
+    new_loop,
     no_loop_errors,
     outcome,
     run,
     settle,
 )
 
-from async_batcher import BatcherStoppedError
+from async_batcher import AsyncBatcher, BatcherStoppedError
 
 
 class Forgetting(AsyncRecorder):
@@ -162,6 +164,46 @@ def test_cycle_through_pending_work_of_a_dead_loop_is_collected() -> None:
     run(main())
     gc.collect()
     assert references[0]() is None
+
+
+class Blocked(AsyncBatcher[Any, Any]):
+    """Its batches wait for a future that nobody sets."""
+
+    def __init__(self, gate: asyncio.Future[None], **options: Any) -> None:
+        super().__init__(**options)
+        self.gate = gate
+        self.itself = self
+
+    async def process_batch(self, batch: list[Any]) -> Any:
+        await self.gate
+
+
+@pytest.mark.skipif(LOOP_NAME == "uvloop", reason="the collector does not see through its loop")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("window", [0, LONG], ids=["running", "queued"])
+def test_loop_that_is_collected_and_never_closed_releases_its_batcher(window: float) -> None:
+    """Scenario 36. Scenario 65."""
+
+    def leave() -> weakref.ref[Any]:
+        loop = new_loop()
+        gate = loop.create_future()
+
+        async def main() -> weakref.ref[Any]:
+            batcher = Blocked(gate, max_queue_time=window)
+            batcher.process(1)
+            batcher.process(Item())
+            await settle()
+            return weakref.ref(batcher)
+
+        return loop.run_until_complete(main())
+
+    for _ in range(5):
+        run(collected(leave()))
+    gc.collect()
+    # A weak reference dies as soon as the collector finds the cycle, freed or not.
+    assert not any(type(thing) is Blocked for thing in gc.get_objects())
 
 
 @both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,3 +132,29 @@ async def test_lowered_max_queue_size_refuses_the_next_item_only() -> None:
             await batcher.process("late")
         batcher.release()
         assert await finished(held, *queued) == ["held", 0, 1, 2]
+
+
+async def test_limits_set_from_two_threads_at_once_are_both_kept() -> None:
+    """Scenario 77. Guarantee 5."""
+    async with AsyncRecorder(max_batch_size=1, max_queue_time=0) as batcher:
+
+        def set_size() -> None:
+            batcher.max_batch_size = 3
+
+        other = threading.Thread(target=set_size)
+
+        class Window(float):
+            """Has the other thread set its limit while this one is being set."""
+
+            def __float__(self) -> float:
+                if other.ident is None:
+                    other.start()
+                    other.join(0.2)  # it may have to wait until this thread is done
+                return 3600.0
+
+        batcher.max_queue_time = Window()
+        await asyncio.to_thread(other.join)
+        futures = [batcher.process(item) for item in range(3)]
+        assert await finished(*futures) == [0, 1, 2]
+        assert batcher.seen == [[0, 1, 2]]
+        assert batcher.max_batch_size == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from support import LONG, AsyncRecorder, Recorder, both, finished, outcome, settle
@@ -221,3 +222,35 @@ async def test_overload_is_refused_and_leaves_the_batcher_normal() -> None:
         assert {type(result) for result in results[100:]} == {QueueFullException}
         assert await batcher.process("normal") == "normal"
         assert batcher.stats.rejected == 900
+
+
+async def test_submit_inside_the_only_batch_is_an_error_and_not_a_deadlock() -> None:
+    """Scenario 30."""
+
+    class Nested(AsyncRecorder):
+        async def process_batch(self, batch: list[Any]) -> Any:
+            if batch == ["outer"]:
+                return [await (await self.submit("inner"))]
+            return batch
+
+    async with Nested(max_queue_time=0, concurrency=1) as batcher:
+        with pytest.raises(RuntimeError):
+            await batcher.process("outer")
+        assert await batcher.process("next") == "next"
+
+
+async def test_wait_for_space_inside_the_only_batch_is_an_error_and_not_a_deadlock() -> None:
+    """Scenario 30."""
+
+    class Nested(AsyncRecorder):
+        async def process_batch(self, batch: list[Any]) -> Any:
+            if batch == ["outer"]:
+                queued.append(self.process_threadsafe("queued"))
+                await self.submit("inner")
+            return batch
+
+    queued: list[Any] = []
+    async with Nested(max_queue_time=0, concurrency=1, max_queue_size=1) as batcher:
+        with pytest.raises(RuntimeError):
+            await batcher.process("outer")
+        assert await asyncio.wrap_future(queued[0]) == "queued"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import LONG, AsyncRecorder, Recorder, both, finished, outcome, settle
 
+from async_batcher import BatcherStoppedError
+
 if TYPE_CHECKING:
     from conftest import Clock
 
@@ -215,3 +217,18 @@ async def test_stopped_batcher_still_tells_its_counts() -> None:
         await batcher.process(1)
         await outcome(batcher.stop)
     assert (batcher.stats.completed, batcher.stats.queued, batcher.stats.running) == (1, 0, 0)
+
+
+@both
+async def test_caller_that_waits_for_space_and_is_refused_by_stop_is_rejected(
+    kind: type[Recorder],
+) -> None:
+    """Scenario 26."""
+    async with kind(max_queue_time=LONG, max_queue_size=1) as batcher:
+        queued = batcher.process(1)
+        waiting = asyncio.create_task(batcher.submit(2))
+        await settle()
+        await batcher.stop(force=True)
+        await finished(queued, waiting)
+        assert isinstance(waiting.exception(), BatcherStoppedError)
+        assert (batcher.stats.submitted, batcher.stats.rejected) == (1, 1)
