@@ -79,6 +79,27 @@ assert run(old().call(3)) == 3
 
 proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
+SUBINTERPRETER = """
+import sys
+from scripted import KINDS, run
+CODE = (
+    "try:\\n import async_batcher\\n"
+    "except ImportError:\\n pass\\n"
+    "else:\\n raise SystemError('imported')\\n"
+)
+if sys.version_info >= (3, 13):
+    import _interpreters
+    number = _interpreters.create()
+    assert _interpreters.exec(number, CODE) is None
+    _interpreters.destroy(number)
+else:
+    import _xxsubinterpreters
+    number = _xxsubinterpreters.create()
+    _xxsubinterpreters.run_string(number, CODE)
+    _xxsubinterpreters.destroy(number)
+assert run(KINDS["async"]().call(1)) == 1
+"""
+
 
 @proc
 def test_import_and_construction_start_nothing(tmp_path: Path) -> None:
@@ -109,3 +130,11 @@ def test_module_imports_alone_and_quietly(tmp_path: Path, name: str) -> None:
     """Guarantee 7."""
     assert sys.executable
     clean_script(tmp_path, f"import {name}", options=("-X", "dev", "-W", "error"))
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="3.12 breaks when a sub-interpreter imports asyncio"
+)
+def test_import_in_a_subinterpreter_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+    """Scenario 75."""
+    clean_script(tmp_path, SUBINTERPRETER)

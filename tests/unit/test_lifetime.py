@@ -178,7 +178,7 @@ class Blocked(AsyncBatcher[Any, Any]):
         await self.gate
 
 
-@pytest.mark.skipif(LOOP_NAME == "uvloop", reason="the collector does not see through its loop")
+@pytest.mark.skipif(LOOP_NAME == "uvloop", reason="uvloop keeps a loop that is not closed")
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
