@@ -180,10 +180,10 @@ yield_interpreter(struct ab_mailbox *mailbox)
         Sleep(0);
 #else
         struct timespec pause = {0, AB_YIELD_NS};
-    nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL);
 #endif
-    Py_END_ALLOW_THREADS ab_yield_answered(mailbox,
-                                           ab_clock_now_ns() - left_ns);
+    Py_END_ALLOW_THREADS
+    ab_yield_answered(mailbox, ab_clock_now_ns() - left_ns);
 }
 
 static void

@@ -60,13 +60,24 @@ typedef struct {
     struct ab_signals signals; // in force while the user's code runs
 } Worker;
 
-static void
-serve(Worker *worker, Batcher *self)
+/* Detached: wait for work, and make ready for the user's code. */
+static bool
+wait_for_work(Worker *worker, bool is_new)
 {
-    struct ab_signals blocked;
+    if (!ab_worker_wait(worker->core, is_new)) {
+        return false;
+    }
+#ifndef Py_GIL_DISABLED
+    ab_yield_begin(); // attaching is where starving begins
+#endif
     ab_signals_restore_last(&worker->signals);
+    return true;
+}
+
+static void
+serve(Batcher *self)
+{
     ab_dispatch_on_worker(self);
-    ab_signals_block(&blocked);
     if (PyErr_Occurred()) {
         ab_report_error((PyObject *)self);
     }
@@ -98,22 +109,20 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     struct ab_batcher *core = worker->core;
     bool is_new = true, has_work;
     for (;;) {
-        Py_BEGIN_ALLOW_THREADS has_work = ab_worker_wait(core, is_new);
-#ifndef Py_GIL_DISABLED
-        if (has_work) {
-            ab_yield_begin(); // attaching is where starving begins
-        }
-#endif
-        Py_END_ALLOW_THREADS if (!has_work)
-        {
+        Py_BEGIN_ALLOW_THREADS
+            has_work = wait_for_work(worker, is_new);
+        Py_END_ALLOW_THREADS
+        if (!has_work) {
             break;
         }
         is_new = false;
         Batcher *self = ab_object_of(core);
         if (self != NULL) {
-            serve(worker, self);
+            serve(self);
             Py_DECREF(self);
         }
+        struct ab_signals unblocked; // until the next batch
+        ab_signals_block(&unblocked);
 #ifndef Py_GIL_DISABLED
         ab_yield_end();
 #endif
@@ -291,10 +300,12 @@ ab_end_workers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     while ((core = ab_registry_next(core)) != NULL) {
         reject_waiting(core);
     }
-    Py_BEGIN_ALLOW_THREADS lock_workers();
-    while (workers.alive > 0) {
-        ab_cond_wait(&workers.ended, &workers.mutex);
-    }
-    ab_mutex_unlock(&workers.mutex);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS
+        lock_workers();
+        while (workers.alive > 0) {
+            ab_cond_wait(&workers.ended, &workers.mutex);
+        }
+        ab_mutex_unlock(&workers.mutex);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
