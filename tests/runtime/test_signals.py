@@ -86,9 +86,11 @@ run(main())
 """
 
 INTERRUPTED_CALL = """
-import asyncio, signal, sys, threading
+import asyncio, logging, signal, sys, threading
 from scripted import Async, new_loop
 
+# What the interrupt leaves pending is destroyed at exit, as it must be: no word on it.
+logging.getLogger("asyncio").addHandler(logging.NullHandler())
 signal.signal(signal.SIGINT, signal.default_int_handler)
 base = type(new_loop())
 armed = False
