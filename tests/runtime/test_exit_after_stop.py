@@ -84,5 +84,7 @@ def test_process_ends_after_a_forced_stop_while_a_worker_is_busy(
 ) -> None:
     """Scenario 26. Scenario 70."""
     if source is FORMS and not getattr(sys, "_is_gil_enabled", lambda: True)():
-        pytest.skip("an item may be destroyed on the thread that made it")
+        pytest.skip(
+            "the item is destroyed on the main thread, which made it: it would wait for itself"
+        )
     assert clean_script(tmp_path, BEGIN + source) == "main ends\n"
