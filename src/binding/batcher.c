@@ -62,17 +62,18 @@ Batcher_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return op;
 }
 
-/* _setup(max_workers, executor, cost, has_cost): the constructor's last step;
- * the limits are set before it. */
+/* _setup(max_workers, executor, cost, cost_name, estimates, default_cost):
+ * the constructor's last step but the limits.  `estimates` None: nothing is
+ * asked for its cost. */
 static PyObject *
 Batcher_setup(PyObject *op, PyObject *args)
 {
     Batcher *self = Batcher_CAST(op);
-    PyObject *executor, *cost;
+    PyObject *executor, *cost, *cost_name, *estimates;
     Py_ssize_t max_workers;
-    int has_cost;
-    if (!PyArg_ParseTuple(args, "nOOp", &max_workers, &executor, &cost,
-                          &has_cost)) {
+    long long default_cost;
+    if (!PyArg_ParseTuple(args, "nOOUOL", &max_workers, &executor, &cost,
+                          &cost_name, &estimates, &default_cost)) {
         return NULL;
     }
     if (self->is_initialized) {
@@ -82,7 +83,10 @@ Batcher_setup(PyObject *op, PyObject *args)
     }
     self->executor = executor != Py_None ? Py_NewRef(executor) : NULL;
     self->cost = cost != Py_None ? Py_NewRef(cost) : NULL;
-    self->has_cost = has_cost;
+    self->cost_name = Py_NewRef(cost_name);
+    self->has_cost = estimates != Py_None;
+    self->estimates = self->has_cost ? Py_NewRef(estimates) : NULL;
+    self->default_cost = default_cost;
     ab_mutex_lock(&self->core->mutex);
     self->core->synced_data.max_workers = (size_t)max_workers;
     ab_mutex_unlock(&self->core->mutex);
@@ -148,6 +152,7 @@ Batcher_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->executor);
     Py_VISIT(self->cost);
+    Py_VISIT(self->estimates);
     Py_VISIT(self->context);
     if (self->core == NULL) {
         return 0;
@@ -212,6 +217,8 @@ Batcher_clear(PyObject *op)
     size_t refs = self->core != NULL ? drop_entries(self) : 0;
     Py_CLEAR(self->executor);
     Py_CLEAR(self->cost);
+    Py_CLEAR(self->cost_name);
+    Py_CLEAR(self->estimates);
     Py_CLEAR(self->context);
     // Pending work kept the object; the collector holds it during this call.
     for (; refs > 0; refs--) {
@@ -255,7 +262,9 @@ static PyMethodDef batcher_methods[] = {
     {"_setup", Batcher_setup, METH_VARARGS, NULL},
     {"_set_limits", Batcher_set_limits, METH_VARARGS, NULL},
     {"_begin", Batcher_begin, METH_NOARGS, NULL},
-    {"_submit", Batcher_submit, METH_O, NULL},
+    {"_reopen", Batcher_reopen, METH_NOARGS, NULL},
+    {"_submit", AB_FAST(Batcher_submit), METH_FASTCALL, NULL},
+    {"_cost_of", Batcher_cost_of, METH_VARARGS, NULL},
     {"_withdraw", Batcher_withdraw, METH_O, NULL},
     {"_watch", Batcher_watch, METH_NOARGS, NULL},
     {"_check", Batcher_check, METH_NOARGS, NULL},

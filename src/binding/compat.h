@@ -17,6 +17,20 @@ PyWeakref_GetRef(PyObject *ref, PyObject **out)
     *out = object != Py_None ? Py_NewRef(object) : NULL;
     return *out != NULL;
 }
+
+static inline int
+PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **out)
+{
+    *out = PyObject_GetAttr(object, name);
+    if (*out != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
 #endif
 
 #if PY_VERSION_HEX < 0x030B0000

@@ -157,26 +157,39 @@ Batcher_begin(PyObject *op, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-/* _set_limits(size, cost, queue size, queue cost, concurrency, window_ns):
- * checked by the caller; a limit of none is 2**63-1. */
+/* _reopen(): take items again after a drain. */
+PyObject *
+Batcher_reopen(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    if (ab_inspect(self) < 0) {
+        return NULL;
+    }
+    ab_batcher_reopen(self->core);
+    Py_RETURN_NONE;
+}
+
+/* _set_limits(size, cost, queue size, queue cost, concurrency, window_ns,
+ * prefetched batches): checked by the caller; a limit of none is 2**63-1. */
 PyObject *
 Batcher_set_limits(PyObject *op, PyObject *args)
 {
     Batcher *self = Batcher_CAST(op);
     long long size, cost, queue_size, queue_cost, concurrency, window_ns;
-    if (!PyArg_ParseTuple(args, "LLLLLL", &size, &cost, &queue_size,
-                          &queue_cost, &concurrency, &window_ns)) {
+    long long prefetch;
+    if (!PyArg_ParseTuple(args, "LLLLLLL", &size, &cost, &queue_size,
+                          &queue_cost, &concurrency, &window_ns, &prefetch)) {
         return NULL;
     }
-    ab_mutex_lock(&self->core->mutex);
-    self->core->synced_data.limits = (struct ab_limits){
+    const struct ab_limits limits = {
         .max_batch_size = size,
         .max_batch_cost = cost,
         .max_queue_size = queue_size,
         .max_queue_cost = queue_cost,
         .concurrency = concurrency,
         .window_ns = window_ns,
+        .prefetch_batches = prefetch,
     };
-    ab_mutex_unlock(&self->core->mutex);
+    ab_batcher_set_limits(self->core, &limits);
     return call_core(op, ab_batcher_look);
 }

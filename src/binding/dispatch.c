@@ -111,31 +111,33 @@ ab_call_process_batch(Batcher *self, PyObject *items)
 
 /* ---- as a task ---- */
 
-/* The exception that is set is why `run` did not start.  A task factory may
- * have closed it before it raised; then the batch is settled. */
-static void
-reject_unstarted(Batcher *self, PyObject *run, PyObject *loop)
+void
+ab_reject_due(Batcher *self, PyObject *loop)
 {
-    struct ab_batch *batch = ab_run_take_batch(run);
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *items = NULL;
+    struct ab_batch *batch = NULL;
+    struct ab_link *link = ab_link_of(self, loop);
+    if (link != NULL) {
+        batch = ab_cut(self, link, loop, &items);
+    }
     if (batch != NULL) {
-        reject_with_current_error(self, batch, loop);
+        ab_settle_error(self, batch, error, loop);
     }
     else {
-        ab_drop_error();
+        PyErr_SetRaisedException(error);
+        error = NULL;
+        ab_drop_error(); // another host has the batch
     }
-    ab_run_forget(run); // whoever has it must not start it any more
+    Py_XDECREF(items);
+    Py_XDECREF(error);
 }
 
-static void
-start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
-           PyObject *loop)
+/* A task of `run`, which copies the context it is created in: the batcher's
+ * own. */
+static PyObject *
+new_task(Batcher *self, PyObject *run, PyObject *loop)
 {
-    PyObject *run = ab_run_new(self, batch, items);
-    if (run == NULL) {
-        reject_with_current_error(self, batch, loop);
-        return;
-    }
-    // The task copies the context it is created in: the batcher's own.
     PyObject *context = PyContext_Copy(self->context);
     PyObject *task = NULL;
     if (context != NULL && PyContext_Enter(context) == 0) {
@@ -148,17 +150,44 @@ start_task(Batcher *self, struct ab_batch *batch, PyObject *items,
         }
     }
     Py_XDECREF(context);
-    if (task != NULL) {
-        ab_run_set_task(run, task); // unless it is over already
-        Py_DECREF(task);
+    return task;
+}
+
+void
+ab_start_run(Batcher *self, PyObject *loop)
+{
+    if (atomic_exchange(&self->starts_run, true)) {
+        // Starting one failed, or asked for another: not from inside it.
+        ab_post_own(self, loop);
+        return;
     }
-    else {
-        reject_unstarted(self, run, loop);
+    PyObject *run = ab_run_new(self, loop, NULL);
+    PyObject *task = run != NULL ? new_task(self, run, loop) : NULL;
+    if (task == NULL || ab_run_set_task(run, task) < 0) {
+        if (run != NULL) {
+            ab_run_forget(run); // whoever has it must not start it any more
+        }
+        ab_reject_due(self, loop);
     }
-    Py_DECREF(run);
+    atomic_store(&self->starts_run, false);
+    Py_XDECREF(task);
+    Py_XDECREF(run); // the last reference, if the factory dropped it
 }
 
 /* ---- in the user's executor ---- */
+
+/* The exception that is set is why `run` did not start. */
+static void
+reject_unstarted(Batcher *self, PyObject *run, PyObject *loop)
+{
+    struct ab_batch *batch = ab_run_take_batch(run);
+    if (batch != NULL) {
+        reject_with_current_error(self, batch, loop);
+    }
+    else {
+        ab_drop_error();
+    }
+}
 
 static PyObject *
 submit(Batcher *self, PyObject *items)
@@ -182,7 +211,7 @@ static void
 start_in_executor(Batcher *self, struct ab_batch *batch, PyObject *items,
                   PyObject *loop)
 {
-    PyObject *run = ab_run_new(self, batch, NULL);
+    PyObject *run = ab_run_new(self, NULL, batch);
     if (run == NULL) {
         reject_with_current_error(self, batch, loop);
         return;
@@ -258,8 +287,10 @@ void
 ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
 {
     ab_mutex_lock(&self->core->mutex);
-    bool is_hinted = self->core->synced_data.hint == AB_HINT_GIVEN;
     enum ab_host host = self->core->synced_data.host;
+    bool is_hinted = host == AB_HOST_LOOP
+                         ? ab_hint_take_locked(self->core)
+                         : self->core->synced_data.hint == AB_HINT_GIVEN;
     ab_mutex_unlock(&self->core->mutex);
     if (!is_hinted || host == AB_HOST_WORKER) {
         struct ab_todo todo = {0};
@@ -267,16 +298,14 @@ ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
         ab_finish_todo(self, loop, &todo);
         return;
     }
-    PyObject *items;
-    struct ab_batch *batch = ab_cut(self, link, loop, &items);
-    if (batch == NULL) {
+    if (host == AB_HOST_LOOP) {
+        ab_start_run(self, loop);
         return;
     }
-    if (host == AB_HOST_LOOP) {
-        start_task(self, batch, items, loop);
-    }
-    else {
+    PyObject *items;
+    struct ab_batch *batch = ab_cut(self, link, loop, &items);
+    if (batch != NULL) {
         start_in_executor(self, batch, items, loop);
+        Py_DECREF(items);
     }
-    Py_DECREF(items);
 }

@@ -20,8 +20,12 @@ ab_check(Batcher *self)
 int
 ab_inspect(Batcher *self)
 {
-    if (ab_check(self) < 0 || self->is_inspected) {
-        return self->is_inspected ? 0 : -1;
+    if (ab_check(self) < 0) {
+        return -1;
+    }
+    // Acquire: with it comes is_keyword, which is written before.
+    if (atomic_load_explicit(&self->is_inspected, memory_order_acquire)) {
+        return 0;
     }
     PyObject *answer = PyObject_CallOneArg(self->state->inspect_process_batch,
                                            (PyObject *)self);
@@ -32,66 +36,84 @@ ab_inspect(Batcher *self)
         return -1;
     }
     Py_DECREF(answer);
-    self->is_keyword = is_keyword;
     ab_mutex_lock(&self->core->mutex);
-    self->core->synced_data.host = is_async                 ? AB_HOST_LOOP
-                                   : self->executor != NULL ? AB_HOST_EXECUTOR
-                                                            : AB_HOST_WORKER;
+    // Other threads may have come here at once: the first one's answer counts.
+    if (!atomic_load_explicit(&self->is_inspected, memory_order_relaxed)) {
+        self->is_keyword = is_keyword;
+        self->core->synced_data.host = is_async ? AB_HOST_LOOP
+                                       : self->executor != NULL
+                                           ? AB_HOST_EXECUTOR
+                                           : AB_HOST_WORKER;
+        atomic_store_explicit(&self->is_inspected, true, memory_order_release);
+    }
     ab_mutex_unlock(&self->core->mutex);
-    self->is_inspected = true;
     return 0;
 }
 
 /* ---- cost ---- */
 
+/* `source`: what an error says the cost is, or came from. */
 static int
-check_cost(PyObject *cost, int64_t *out)
+check_cost(PyObject *cost, PyObject *source, int64_t *out)
 {
+    PyObject *kind = NULL;
     if (!PyLong_Check(cost) || PyBool_Check(cost)) {
-        PyErr_Format(PyExc_TypeError,
-                     "cost must be an int from 0 to 2**63-1, not %R", cost);
-        return -1;
+        kind = PyExc_TypeError;
     }
-    long long value = PyLong_AsLongLong(cost);
-    if (value < 0) { // or too large for the type
-        PyErr_Clear();
-        PyErr_Format(PyExc_ValueError,
-                     "cost must be an int from 0 to 2**63-1, not %R", cost);
-        return -1;
+    else {
+        long long value = PyLong_AsLongLong(cost);
+        if (value >= 0) {
+            *out = value;
+            return 0;
+        }
+        PyErr_Clear(); // negative, or too large for the type
+        kind = PyExc_ValueError;
     }
-    *out = value;
-    return 0;
+    PyErr_Format(kind,
+                 "%U: a cost must be an int from 0 to 2**63-1, not %.200R",
+                 source, cost);
+    return -1;
+}
+
+/* The first method of `item` that is there to be asked: a new reference.
+ * NULL without an exception: it has none. */
+static PyObject *
+find_estimate(Batcher *self, PyObject *item, PyObject **name)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->estimates); i++) {
+        *name = PyTuple_GET_ITEM(self->estimates, i);
+        PyObject *estimate = NULL;
+        if (PyObject_GetOptionalAttr(item, *name, &estimate) != 0) {
+            return estimate;
+        }
+    }
+    return NULL;
 }
 
 int
-ab_cost_of(Batcher *self, PyObject *item, int64_t *out)
+ab_cost_of(Batcher *self, PyObject *item, PyObject *given, int64_t *out)
 {
-    *out = 1;
+    *out = self->default_cost;
+    if (given != Py_None) {
+        return check_cost(given, self->state->str_estimated_cost, out);
+    }
     if (!self->has_cost) {
         return 0;
     }
-    PyObject *cost;
+    PyObject *source = self->cost_name, *cost = NULL;
     if (self->cost != NULL) {
         cost = PyObject_CallOneArg(self->cost, item);
     }
     else {
-        PyObject *estimate =
-            PyObject_GetAttr(item, self->state->str_estimate_cost);
+        PyObject *estimate = find_estimate(self, item, &source);
         if (estimate == NULL) {
-            if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-                return -1;
-            }
-            PyErr_Clear();
-            return 0;
+            return PyErr_Occurred() ? -1 : 0;
         }
         cost = PyObject_CallNoArgs(estimate);
         Py_DECREF(estimate);
     }
-    if (cost == NULL) {
-        return -1;
-    }
-    int status = check_cost(cost, out);
-    Py_DECREF(cost);
+    int status = cost != NULL ? check_cost(cost, source, out) : -1;
+    Py_XDECREF(cost);
     return status;
 }
 
@@ -216,20 +238,20 @@ void
 ab_set_self_wait_error(void)
 {
     PyErr_SetString(PyExc_RuntimeError,
-                    "process_batch of a batcher with concurrency=1 cannot "
-                    "wait for an item of its own batcher");
+                    "a batch cannot wait for an item of its own batcher, "
+                    "which runs one batch at a time");
 }
 
 static PyObject *
 process_on(Batcher *self, PyObject *loop, PyObject *item)
 {
     struct ab_state *state = self->state;
-    PyObject *future = PyObject_CallNoArgs(state->Future);
+    PyObject *future = ab_future_new(state, loop);
     if (future == NULL) {
         return NULL;
     }
     int64_t cost;
-    if (ab_cost_of(self, item, &cost) < 0) {
+    if (ab_cost_of(self, item, Py_None, &cost) < 0) {
         return ab_fail_future(self, future);
     }
     int is_inside = ab_waits_for_itself(self, loop);
@@ -252,7 +274,7 @@ Batcher_process(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (item == NULL || ab_inspect(self) < 0) {
         return NULL;
     }
-    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *loop = ab_callers_loop(self);
     if (loop == NULL) {
         return NULL;
     }
@@ -297,7 +319,7 @@ Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
         return NULL;
     }
     int64_t cost;
-    if (ab_cost_of(self, item, &cost) < 0) {
+    if (ab_cost_of(self, item, Py_None, &cost) < 0) {
         return ab_fail_future(self, future);
     }
     hand_in(self, NULL, item, future, cost);

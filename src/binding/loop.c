@@ -113,6 +113,55 @@ ab_enter_loop(Batcher *self, PyObject *loop)
     return 0;
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+/* The loop of the batcher's home, if this thread runs it: a new reference, or
+ * NULL without an exception.
+ *
+ * asyncio keeps the running loop in the thread's dictionary, in an object of
+ * this layout in all of 3.10 and 3.11, and calls getpid() whenever it is asked
+ * for it: a system call for every item.  That tells the child of a fork, which
+ * here has no home. */
+static PyObject *
+home_that_runs_here(Batcher *self)
+{
+    struct holder {
+        PyObject_HEAD PyObject *loop; /* owned */
+        int pid;
+    };
+    PyObject *dict = PyThreadState_GetDict(); /* borrowed */
+    PyObject *holder =                        /* borrowed */
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(
+                  dict, self->state->str___asyncio_running_event_loop__);
+    if (holder == NULL ||
+        Py_TYPE(holder)->tp_basicsize != (Py_ssize_t)sizeof(struct holder) ||
+        strcmp(Py_TYPE(holder)->tp_name, "_RunningLoopHolder") != 0) {
+        return NULL;
+    }
+    PyObject *loop = ((struct holder *)holder)->loop;
+    ab_mutex_lock(&self->core->mutex);
+    struct ab_link *home = self->core->synced_data.home;
+    bool is_home = home != NULL && loop != NULL &&
+                   atomic_load_explicit(&home->mailbox->loop,
+                                        memory_order_relaxed) == loop;
+    ab_mutex_unlock(&self->core->mutex);
+    return is_home ? Py_NewRef(loop) : NULL;
+}
+#endif
+
+PyObject *
+ab_callers_loop(Batcher *self)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    PyObject *home = home_that_runs_here(self);
+    if (home != NULL) {
+        return home;
+    }
+#endif
+    return PyObject_CallNoArgs(self->state->get_running_loop);
+}
+
 PyObject *
 ab_running_loop(struct ab_state *state)
 {
@@ -177,6 +226,36 @@ ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
     Py_XDECREF(running);
     Py_XDECREF(loop);
     Py_DECREF(proxy);
+}
+
+struct ab_link *
+ab_link_of(Batcher *self, PyObject *loop)
+{
+    ab_mutex_lock(&self->core->mutex);
+    struct ab_link *link = ab_link_of_locked(self->core, loop);
+    ab_mutex_unlock(&self->core->mutex);
+    return link;
+}
+
+void
+ab_post_own(Batcher *self, PyObject *loop)
+{
+    struct ab_mailbox *mailbox = NULL;
+    ab_mutex_lock(&self->core->mutex);
+    struct ab_link *link = ab_link_of_locked(self->core, loop);
+    if (self->core->synced_data.hint == AB_HINT_TAKEN) {
+        self->core->synced_data.hint = AB_HINT_GIVEN; // by the letter
+    }
+    if (link != NULL &&
+        ab_mailbox_post(link->mailbox, link, false) == AB_POSTED_WAKE) {
+        mailbox = link->mailbox;
+        ab_mailbox_acquire(mailbox);
+    }
+    ab_mutex_unlock(&self->core->mutex);
+    if (mailbox != NULL) {
+        ab_wake_loop(self->state, mailbox);
+        ab_mailbox_release(mailbox);
+    }
 }
 
 int

@@ -14,8 +14,8 @@ make_entries(Batcher *self, PyObject *items, PyObject *group)
         return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (ab_cost_of(self, PyList_GET_ITEM(items, i), &entries[i].cost) <
-            0) {
+        if (ab_cost_of(self, PyList_GET_ITEM(items, i), Py_None,
+                       &entries[i].cost) < 0) {
             PyMem_Free(entries);
             return NULL;
         }
@@ -41,7 +41,7 @@ static PyObject *
 process_list(Batcher *self, PyObject *loop, PyObject *items, bool returns)
 {
     Py_ssize_t count = PyList_GET_SIZE(items);
-    PyObject *group = ab_group_new(self->state, (size_t)count, returns);
+    PyObject *group = ab_group_new(self->state, loop, (size_t)count, returns);
     if (group == NULL) {
         return NULL;
     }
@@ -119,7 +119,7 @@ Batcher_process_many(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (returns < 0 || ab_inspect(self) < 0) {
         return NULL;
     }
-    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *loop = ab_callers_loop(self);
     if (loop == NULL) {
         return NULL;
     }

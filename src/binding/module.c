@@ -103,9 +103,10 @@ fill_names(struct ab_state *state)
 #undef AB_INTERN
     state->kw_context = PyTuple_Pack(1, state->str_context);
     state->kw_batch = PyTuple_Pack(1, state->str_batch);
+    state->kw_loop = PyTuple_Pack(1, state->str_loop);
     state->empty_context = PyContext_New();
     return state->kw_context != NULL && state->kw_batch != NULL &&
-                   state->empty_context != NULL
+                   state->kw_loop != NULL && state->empty_context != NULL
                ? 0
                : -1;
 }
@@ -140,6 +141,59 @@ add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out)
     return *out == NULL ? -1 : 0;
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+static PyObject *
+gone(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args),
+     Py_ssize_t Py_UNUSED(nargs), PyObject *Py_UNUSED(kwnames))
+{
+    PyErr_SetString(PyExc_RuntimeError, "the interpreter is about to end");
+    return NULL;
+}
+
+static PyMethodDef gone_def = {"gone", (PyCFunction)(void (*)(void))gone,
+                               METH_FASTCALL | METH_KEYWORDS, NULL};
+
+static void
+forget_functions(PyObject *capsule)
+{
+    struct ab_state *state = PyCapsule_GetPointer(capsule, NULL);
+    PyObject *function = PyCFunction_New(&gone_def, NULL);
+    if (function == NULL) {
+        PyErr_WriteUnraisable(capsule); // they stay
+        return;
+    }
+#define AB_FORGET(module, name)                                               \
+    if (state->name != NULL && !PyType_Check(state->name)) {                  \
+        Py_XSETREF(state->name, Py_NewRef(function));                         \
+    }
+    AB_IMPORTS(AB_FORGET)
+#undef AB_FORGET
+    Py_DECREF(function);
+}
+
+/* asyncio's own C module remembers, where no collector looks, the types of all
+ * coroutines that were none of Python's.  So one whose task ran keeps our
+ * types and us, and through our functions asyncio itself: a next interpreter
+ * in this process would find it in the state of the last.  The interpreter
+ * empties what modules it cannot collect, and with our dict goes this. */
+static int
+forget_functions_at_the_end(PyObject *module)
+{
+    PyObject *capsule =
+        PyCapsule_New(state_of(module), NULL, forget_functions);
+    int failed = capsule == NULL ||
+                 PyObject_SetAttrString(module, "_last", capsule) < 0;
+    Py_XDECREF(capsule);
+    return failed ? -1 : 0;
+}
+#else
+static int
+forget_functions_at_the_end(PyObject *Py_UNUSED(module))
+{
+    return 0;
+}
+#endif
+
 static int
 refuse_subinterpreter(void)
 {
@@ -164,7 +218,8 @@ module_exec(PyObject *module)
         return -1;
     }
     state->end_workers = PyObject_GetAttrString(module, "_end_workers");
-    if (state->end_workers == NULL) {
+    if (state->end_workers == NULL ||
+        forget_functions_at_the_end(module) < 0) {
         return -1;
     }
     ab_workers_init();
@@ -211,6 +266,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->empty_context);
     Py_CLEAR(state->kw_context);
     Py_CLEAR(state->kw_batch);
+    Py_CLEAR(state->kw_loop);
     Py_CLEAR(state->end_workers);
     Py_CLEAR(state->batcher_type);
     Py_CLEAR(state->reader_type);

@@ -202,14 +202,14 @@ serve(Reader *self, struct ab_link *link, size_t *budget)
 
 int
 ab_call_soon(struct ab_state *state, PyObject *loop, PyObject *method,
-             PyObject *reader)
+             PyObject *callback)
 {
     // A copy each time: a context cannot be entered twice at once.
     PyObject *context = PyContext_Copy(state->empty_context);
     if (context == NULL) {
         return -1;
     }
-    PyObject *args[] = {loop, reader, context};
+    PyObject *args[] = {loop, callback, context};
     PyObject *handle = PyObject_VectorcallMethod(
         method, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kw_context);
     Py_DECREF(context);

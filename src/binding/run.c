@@ -1,8 +1,10 @@
 /* A batch being run: the coroutine that the batch's task drives, or the done
  * callback of its future in an executor.
  *
- * As a coroutine it passes on what process_batch awaits, and settles the
- * batch in the very step in which process_batch ends.  So the callers are
+ * As a coroutine it cuts its batch in its first step: the task is how a loop
+ * is hinted by itself, and until it runs the batch goes on growing.  It passes
+ * on what process_batch awaits, and settles the batch in the very step in
+ * which process_batch ends.  So the callers are
  * told without another round of the loop, no frame of ours is in their
  * tracebacks, and whatever was raised, KeyboardInterrupt included, ends here
  * and not in the loop.
@@ -12,10 +14,12 @@
  */
 #include "binding/run.h"
 
+#include "core/decide.h"
+#include "core/intake.h"
 #include "core/yield.h"
 
 PyObject *
-ab_run_new(Batcher *batcher, struct ab_batch *batch, PyObject *items)
+ab_run_new(Batcher *batcher, PyObject *loop, struct ab_batch *batch)
 {
     PyTypeObject *type = batcher->state->run_type;
     Run *self = (Run *)type->tp_alloc(type, 0);
@@ -24,8 +28,9 @@ ab_run_new(Batcher *batcher, struct ab_batch *batch, PyObject *items)
     }
     self->state = batcher->state;
     self->batcher = (Batcher *)Py_NewRef(batcher);
+    self->loop = Py_XNewRef(loop);
+    self->is_due = loop != NULL;
     self->batch = batch;
-    self->items = Py_XNewRef(items);
     return (PyObject *)self;
 }
 
@@ -62,62 +67,95 @@ ab_run_take_batch(PyObject *run)
 void
 ab_run_forget(PyObject *run)
 {
+    Run_CAST(run)->is_due = false;
+    Run_CAST(run)->is_forgotten = true;
     ab_run_drop(Run_CAST(run));
 }
 
-void
+int
 ab_run_set_task(PyObject *run, PyObject *task)
 {
     Run *self = Run_CAST(run);
-    struct ab_batch *batch = self->batch;
-    if (batch == NULL) {
-        return;
+    if (!self->is_due) {
+        PyErr_SetString(self->state->BatchCancelledError,
+                        "the task factory closed what it was to run");
+        return -1;
     }
-    ab_mutex_lock(&batch->batcher->mutex);
-    if (!batch->is_settled) {
-        batch->task = Py_NewRef(task);
+    self->task = Py_NewRef(task);
+    // A loop that closes may drop it: what waits is told of that by itself.
+    if (PyObject_SetAttr(task, self->state->str__log_destroy_pending,
+                         Py_False) < 0) {
+        ab_drop_error(); // another kind of task
     }
-    ab_mutex_unlock(&batch->batcher->mutex);
+    return 0;
 }
 
 /* ---- ending ---- */
 
 void
-ab_run_settle_result(Run *self, PyObject *result)
+ab_run_settle_result(Run *self, PyObject *result, PyObject *loop)
 {
     struct ab_batch *batch = ab_run_take_batch((PyObject *)self);
     if (batch != NULL) {
-        PyObject *loop = ab_running_loop(self->state);
         ab_settle_result(self->batcher, batch, result, loop);
-        Py_XDECREF(loop);
     }
 }
 
 void
-ab_run_settle_error(Run *self, PyObject *error)
+ab_run_settle_error(Run *self, PyObject *error, PyObject *loop)
 {
     struct ab_batch *batch = ab_run_take_batch((PyObject *)self);
     if (batch != NULL) {
-        PyObject *loop = ab_running_loop(self->state);
         ab_settle_error(self->batcher, batch, error, loop);
-        Py_XDECREF(loop);
     }
 }
 
-/* Nobody will step it any more. */
+void
+ab_run_pass_on(Run *self)
+{
+    self->is_due = false;
+    struct ab_mailbox *own = ab_mailbox_find(self->loop);
+    if (own != NULL) {
+        struct ab_todo todo = {0};
+        ab_batcher_move_home(self->batcher->core, self->loop);
+        ab_batcher_look(self->batcher->core, own, &todo);
+        ab_finish_todo(self->batcher, self->loop, &todo);
+        ab_mailbox_release(own);
+    }
+}
+
+static void
+reject(Run *self)
+{
+    PyObject *loop = ab_running_loop(self->state);
+    PyErr_SetString(self->state->BatchCancelledError,
+                    "the batch was dropped by what ran it");
+    if (self->batch != NULL) {
+        PyObject *error = PyErr_GetRaisedException();
+        ab_run_settle_error(self, error, loop);
+        Py_DECREF(error);
+    }
+    // A loop that closes drops its tasks, too, but it does not run then: its
+    // reader gives notice, and another loop may take the batch.
+    else if (loop != NULL) {
+        ab_reject_due(self->batcher, loop);
+    }
+    else {
+        PyErr_Clear();
+    }
+    Py_XDECREF(loop);
+}
+
 void
 ab_run_drop(Run *self)
 {
-    if (self->batch != NULL) {
-        PyObject *error =
-            PyObject_CallFunction(self->state->BatchCancelledError, "s",
-                                  "the batch was dropped by what ran it");
-        if (error == NULL) {
-            error = PyErr_GetRaisedException();
-        }
-        ab_run_settle_error(self, error);
-        Py_DECREF(error);
+    bool is_due = self->is_due && !atomic_load(&self->batcher->starts_run);
+    self->is_due = false;
+    if (is_due || self->batch != NULL) {
+        reject(self);
     }
+    Py_CLEAR(self->task);
+    Py_CLEAR(self->loop);
     Py_CLEAR(self->items);
     Py_CLEAR(self->iterator);
     Py_CLEAR(self->awaitable);
@@ -163,16 +201,18 @@ Run_call(PyObject *op, PyObject *args, PyObject *Py_UNUSED(kwargs))
         Py_CLEAR(error);
         result = PyObject_CallMethodNoArgs(future, self->state->str_result);
     }
+    if (result == NULL && error == NULL) {
+        error = PyErr_GetRaisedException();
+    }
+    PyObject *loop = ab_running_loop(self->state);
     if (result != NULL) {
-        ab_run_settle_result(self, result);
-        Py_DECREF(result);
+        ab_run_settle_result(self, result, loop);
     }
     else {
-        if (error == NULL) {
-            error = PyErr_GetRaisedException();
-        }
-        ab_run_settle_error(self, error);
+        ab_run_settle_error(self, error, loop);
     }
+    Py_XDECREF(loop);
+    Py_XDECREF(result);
     Py_XDECREF(error);
     Py_RETURN_NONE;
 }
@@ -185,6 +225,8 @@ Run_traverse(PyObject *op, visitproc visit, void *arg)
     Run *self = Run_CAST(op);
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->batcher);
+    Py_VISIT(self->task);
+    Py_VISIT(self->loop);
     Py_VISIT(self->items);
     Py_VISIT(self->awaitable);
     Py_VISIT(self->iterator);

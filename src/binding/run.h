@@ -8,7 +8,11 @@ typedef struct {
     PyObject_HEAD struct ab_state
         *state;             /* borrowed; the type keeps the module alive */
     Batcher *batcher;       /* owned */
-    struct ab_batch *batch; /* held; NULL once settled */
+    bool is_due;            // the first step is to cut the batch
+    bool is_forgotten;      // whoever steps it all the same finds it ended
+    struct ab_batch *batch; /* held; NULL before the cut and once settled */
+    PyObject *loop;         /* owned; that steps it; NULL: an executor */
+    PyObject *task;         /* owned; that steps it, as far as is known */
     PyObject *items;        /* owned; NULL once process_batch has them */
     PyObject *awaitable;    /* owned; what process_batch returned */
     PyObject *iterator;     /* owned; what awaiting it steps through */
@@ -19,9 +23,13 @@ typedef struct {
 
 /* ---- run.c ---- */
 
-/* The end of the batch, if it has not ended before. */
-void ab_run_settle_result(Run *self, PyObject *result);
-void ab_run_settle_error(Run *self, PyObject *error);
+/* The end of the batch, if it has not ended before.  `loop`: the running one
+ * or NULL. */
+void ab_run_settle_result(Run *self, PyObject *result, PyObject *loop);
+void ab_run_settle_error(Run *self, PyObject *error, PyObject *loop);
+
+/* Take the hint back: this task will not answer it.  Another one may. */
+void ab_run_pass_on(Run *self);
 
 /* Nobody will step it any more: the batch is rejected. */
 void ab_run_drop(Run *self);

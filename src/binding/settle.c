@@ -30,6 +30,11 @@ finish(Batcher *self, struct ab_batch *batch, bool is_failed, PyObject *loop)
     if (own != NULL) {
         ab_mailbox_release(own);
     }
+    // Callers first: what they submit when they resume joins the next batch,
+    // unless that is full; then it need not wait for them.
+    if (!todo.is_full) {
+        ab_deliver(self, loop);
+    }
     ab_finish_todo(self, loop, &todo);
     ab_deliver(self, loop);
     ab_batch_let_go(batch);
@@ -200,11 +205,28 @@ store_error(struct ab_batch *batch, PyObject *error)
     }
 }
 
+/* Is anybody left whose batch this is?  A forced stop has told them all, and
+ * cancels the batch itself: no failure of process_batch. */
+static bool
+has_entry(struct ab_batch *batch)
+{
+    size_t i = 0;
+    ab_mutex_lock(&batch->batcher->mutex);
+    while (i < batch->length && batch->entries[i].waiter == NULL) {
+        i++;
+    }
+    bool has_any = i < batch->length;
+    ab_mutex_unlock(&batch->batcher->mutex);
+    return has_any;
+}
+
 void
 ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
                 PyObject *loop)
 {
-    if (batch->is_running) {
+    bool is_cancelled =
+        PyErr_GivenExceptionMatches(error, self->state->CancelledError);
+    if (batch->is_running && (!is_cancelled || has_entry(batch))) {
         PyObject *answer =
             PyObject_CallFunction(self->state->note_failure, "OnO", self,
                                   (Py_ssize_t)batch->length, error);

@@ -10,8 +10,10 @@ static PyObject *
 wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
                uint64_t *number, enum ab_status *status)
 {
-    PyObject *space = PyObject_CallNoArgs(self->state->Future);
-    if (space == NULL) {
+    PyObject *space = PyObject_CallNoArgs(self->state->Space);
+    if (space == NULL ||
+        PyObject_SetAttr(space, self->state->str_item, entry->waiter) < 0) {
+        Py_XDECREF(space);
         return NULL;
     }
     struct ab_entry pair[2] = {
@@ -69,19 +71,23 @@ submit(Batcher *self, PyObject *loop, PyObject *item, PyObject *future,
     return NULL;
 }
 
-/* _submit(item) -> (future, space, number): space is a future that tells when
- * the item is queued, None if it is already. */
+/* _submit(item, cost) -> (future, space, number): space is a future that
+ * tells when the item is queued, None if it is already. */
 PyObject *
-Batcher_submit(PyObject *op, PyObject *item)
+Batcher_submit(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     Batcher *self = Batcher_CAST(op);
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "_submit() takes an item and a cost");
+        return NULL;
+    }
     if (ab_inspect(self) < 0) {
         return NULL;
     }
-    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *loop = ab_callers_loop(self);
     PyObject *future = NULL, *answer = NULL;
     int64_t cost;
-    if (loop == NULL || ab_cost_of(self, item, &cost) < 0) {
+    if (loop == NULL || ab_cost_of(self, args[0], args[1], &cost) < 0) {
         goto done;
     }
     int is_inside = ab_waits_for_itself(self, loop);
@@ -91,14 +97,27 @@ Batcher_submit(PyObject *op, PyObject *item)
         }
         goto done;
     }
-    future = PyObject_CallNoArgs(self->state->Future);
+    future = ab_future_new(self->state, loop);
     if (future != NULL) {
-        answer = submit(self, loop, item, future, cost);
+        answer = submit(self, loop, args[0], future, cost);
     }
 done:
     Py_XDECREF(future);
     Py_XDECREF(loop);
     return answer;
+}
+
+/* _cost_of(item, cost) -> what _submit would have the item cost. */
+PyObject *
+Batcher_cost_of(PyObject *op, PyObject *args)
+{
+    PyObject *item, *given;
+    int64_t cost;
+    if (!PyArg_UnpackTuple(args, "_cost_of", 2, 2, &item, &given) ||
+        ab_cost_of(Batcher_CAST(op), item, given, &cost) < 0) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(cost);
 }
 
 /* _withdraw(number): the caller does not wait any more. */
@@ -131,11 +150,11 @@ PyObject *
 Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     Batcher *self = Batcher_CAST(op);
-    PyObject *loop = PyObject_CallNoArgs(self->state->get_running_loop);
+    PyObject *loop = ab_callers_loop(self);
     if (loop == NULL) {
         return NULL;
     }
-    PyObject *future = PyObject_CallNoArgs(self->state->Future);
+    PyObject *future = ab_future_new(self->state, loop);
     if (future == NULL) {
         Py_DECREF(loop);
         return NULL;

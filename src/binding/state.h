@@ -16,6 +16,11 @@
 
 /* Interned names of methods and keywords. */
 #define AB_NAMES(X)                                                           \
+    X(_log_destroy_pending)                                                   \
+    X(__asyncio_running_event_loop__)                                         \
+    X(_look)                                                                  \
+    X(_on_done)                                                               \
+    X(_sweep)                                                                 \
     X(add_done_callback)                                                      \
     X(add_reader)                                                             \
     X(batch)                                                                  \
@@ -27,10 +32,11 @@
     X(context)                                                                \
     X(create_task)                                                            \
     X(done)                                                                   \
-    X(estimate_cost)                                                          \
+    X(estimated_cost)                                                         \
     X(exception)                                                              \
     X(is_running)                                                             \
     X(item)                                                                   \
+    X(loop)                                                                   \
     X(process_batch)                                                          \
     X(result)                                                                 \
     X(return_exceptions)                                                      \
@@ -38,7 +44,8 @@
     X(set_result)                                                             \
     X(set_running_or_notify_cancel)                                           \
     X(submit)                                                                 \
-    X(throw)
+    X(throw)                                                                  \
+    X(value)
 
 /* Objects looked up in other modules. */
 #define AB_IMPORTS(X)                                                         \
@@ -59,7 +66,8 @@
     X("async_batcher._hooks", executor_error)                                 \
     X("async_batcher._hooks", is_logged)                                      \
     X("async_batcher._hooks", log_batch)                                      \
-    X("async_batcher._hooks", note_failure)
+    X("async_batcher._hooks", note_failure)                                   \
+    X("async_batcher._waiting", Space)
 
 struct ab_state {
 #define AB_FIELD(name) PyObject *str_##name; /* owned */
@@ -75,6 +83,7 @@ struct ab_state {
     PyObject *empty_context; /* owned; for callbacks that are nobody's */
     PyObject *kw_context;    /* owned; ("context",) */
     PyObject *kw_batch;      /* owned; ("batch",) */
+    PyObject *kw_loop;       /* owned; ("loop",) */
     PyTypeObject *batcher_type, *reader_type, *run_type, *group_type;
     PyObject *end_workers; /* owned; the module's _end_workers */
     bool ends_workers;     // threading was asked to call us at exit
@@ -86,12 +95,16 @@ typedef struct {
     struct ab_batcher *core; /* owned: one count */
     PyObject *executor;      /* owned or NULL */
     PyObject *cost;          /* owned or NULL: the user's estimator */
+    PyObject *cost_name;     /* owned or NULL: that estimator's parameter */
+    PyObject *estimates;     /* owned; tuple: the methods of items to ask */
+    int64_t default_cost;    // of an item that has none of those
     PyObject *context; /* owned: where every batch's context comes from */
     bool is_initialized;
-    bool is_inspected;       // process_batch was looked at
-    bool is_keyword;         // it takes its list as `batch=`
-    bool has_cost;           // items are asked for their cost
-    atomic_bool sweeps_soon; // a loop was asked to call _sweep
+    atomic_bool is_inspected; // process_batch was looked at: ab_inspect
+    bool is_keyword;          // it takes its list as `batch=`
+    bool has_cost;            // items are asked for their cost
+    atomic_bool sweeps_soon;  // a loop was asked to call _sweep
+    atomic_bool starts_run;   // ab_start_run is at it
     // Who runs the one batch of a batcher with concurrency 1 right now.
     atomic_ulong inside_thread; // 0: nobody
     PyObject *inside_task;      /* borrowed; alive while it steps */
@@ -106,6 +119,7 @@ extern PyType_Spec ab_batcher_spec, ab_reader_spec, ab_run_spec, ab_group_spec;
 
 PyObject *Batcher_set_limits(PyObject *op, PyObject *args);
 PyObject *Batcher_begin(PyObject *op, PyObject *unused);
+PyObject *Batcher_reopen(PyObject *op, PyObject *unused);
 PyObject *Batcher_check(PyObject *op, PyObject *unused);
 PyObject *Batcher_flush(PyObject *op, PyObject *unused);
 PyObject *Batcher_look(PyObject *op, PyObject *unused);
@@ -137,6 +151,9 @@ PyObject *ab_exception_of(Batcher *self, enum ab_status status);
 
 /* ---- loop.c ---- */
 
+/* The running loop, a new reference; where there is none, RuntimeError. */
+PyObject *ab_callers_loop(Batcher *self);
+
 /* The running loop, a new reference; NULL without an exception: none. */
 PyObject *ab_running_loop(struct ab_state *state);
 
@@ -149,6 +166,12 @@ void ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox);
 /* Does the loop of the batcher's home run?  1 or 0. */
 int ab_home_runs(Batcher *self);
 
+/* The link of the running `loop`, or NULL: it was never seen. */
+struct ab_link *ab_link_of(Batcher *self, PyObject *loop);
+
+/* Have the running `loop` look after its mail in its next iteration. */
+void ab_post_own(Batcher *self, PyObject *loop);
+
 /* ---- intake.c ---- */
 
 PyObject *Batcher_process(PyObject *op, PyObject *const *args,
@@ -157,7 +180,9 @@ PyObject *Batcher_process_many(PyObject *op, PyObject *const *args,
                                Py_ssize_t nargs, PyObject *names);
 PyObject *Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
                                      Py_ssize_t nargs, PyObject *names);
-PyObject *Batcher_submit(PyObject *op, PyObject *item);
+PyObject *Batcher_submit(PyObject *op, PyObject *const *args,
+                         Py_ssize_t nargs);
+PyObject *Batcher_cost_of(PyObject *op, PyObject *args);
 PyObject *Batcher_withdraw(PyObject *op, PyObject *number);
 PyObject *Batcher_watch(PyObject *op, PyObject *unused);
 
@@ -167,8 +192,9 @@ int ab_inspect(Batcher *self);
 
 /* ---- shared by intake.c, many.c and space.c ---- */
 
-/* What `item` costs.  0, or -1: the estimator failed, or gave nonsense. */
-int ab_cost_of(Batcher *self, PyObject *item, int64_t *out);
+/* What `item` costs: `given`, unless that is None.  0, or -1: the
+ * estimator failed, or gave nonsense. */
+int ab_cost_of(Batcher *self, PyObject *item, PyObject *given, int64_t *out);
 
 /* Push, after making the loop known, and after dropping cancelled entries
  * where the queue looks full.  AB_NO_LINK: an exception is set. */
@@ -185,6 +211,9 @@ void ab_set_self_wait_error(void);
 PyObject *ab_fail_future(Batcher *self, PyObject *future);
 
 /* ---- waiter.c ---- */
+
+/* A new asyncio.Future of the running `loop`. */
+PyObject *ab_future_new(struct ab_state *state, PyObject *loop);
 
 /* The truth of a call's answer, whose reference is stolen; -1 of NULL. */
 int ab_is_true_and_drop(PyObject *answer);
@@ -211,7 +240,8 @@ void ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
                     PyObject *value, enum ab_answer answer);
 
 /* A new group of `size` items, whose future is of the running loop. */
-PyObject *ab_group_new(struct ab_state *state, size_t size, bool returns);
+PyObject *ab_group_new(struct ab_state *state, PyObject *loop, size_t size,
+                       bool returns);
 PyObject *ab_group_future(PyObject *group); /* borrowed */
 
 /* The future behind a waiter: borrowed. */
@@ -258,7 +288,14 @@ int ab_refuse(Batcher *self, struct ab_link *link, unsigned what,
 struct ab_batch *ab_cut(Batcher *self, struct ab_link *link, PyObject *loop,
                         PyObject **items);
 
-/* Cut and start one batch on the running loop, if one is due. */
+/* Start a task on the running loop that will cut a batch, if one is due. */
+void ab_start_run(Batcher *self, PyObject *loop);
+
+/* Cut the batch that is due on the running loop, and reject it with the
+ * exception that is set. */
+void ab_reject_due(Batcher *self, PyObject *loop);
+
+/* A hint came by the mailbox: the same, or start a batch in the executor. */
 void ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop);
 
 /* Cut and run one batch on this worker, or hand it to the executor. */
@@ -269,18 +306,19 @@ PyObject *ab_call_process_batch(Batcher *self, PyObject *items);
 
 /* ---- run.c ---- */
 
-/* A batch being run: the coroutine of its task, or the done callback of its
- * executor future.  Owns the batch; dropped unfinished, it rejects it. */
-PyObject *ab_run_new(Batcher *self, struct ab_batch *batch, PyObject *items);
+/* A batch being run: the coroutine of its task, which cuts the batch itself
+ * in the `loop`, or the done callback of its executor future (`loop` NULL).
+ * Owns the batch; dropped unfinished, it rejects it. */
+PyObject *ab_run_new(Batcher *batcher, PyObject *loop, struct ab_batch *batch);
 
 /* Take the batch away from the run: somebody else settles it. */
 struct ab_batch *ab_run_take_batch(PyObject *run);
 
-/* Drop what the run has left: it will not be stepped. */
+/* The run is over, whatever it had to do. */
 void ab_run_forget(PyObject *run);
 
-/* The task that drives the run; nothing if the run is over. */
-void ab_run_set_task(PyObject *run, PyObject *task);
+/* The task that will step the run; -1 if it was closed meanwhile. */
+int ab_run_set_task(PyObject *run, PyObject *task);
 
 /* Until the run ends, busy loops let other threads have the interpreter. */
 void ab_run_begin_yield(PyObject *run);

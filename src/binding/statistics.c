@@ -2,6 +2,7 @@
 #include "binding/state.h"
 
 #include "core/clock.h"
+#include "core/decide.h"
 
 static PyObject *
 build_cost(const struct ab_cost *cost)
@@ -72,20 +73,22 @@ Batcher_snapshot(PyObject *op, PyObject *Py_UNUSED(unused))
         ab_meter_read(&core->synced_data.meter, ab_clock_now_ns());
     Py_ssize_t queued = (Py_ssize_t)core->synced_data.queue.length;
     Py_ssize_t running = (Py_ssize_t)core->synced_data.running;
+    Py_ssize_t prefetched = (Py_ssize_t)ab_prefetched_locked(core);
     ab_mutex_unlock(&core->mutex);
-    return Py_BuildValue(
-        "{sKsKsKsKsKsKsKsnsnsNsNsNsdsdsNsO}", "submitted",
-        (unsigned long long)meter.submitted, "completed",
-        (unsigned long long)meter.completed, "failed",
-        (unsigned long long)meter.failed, "cancelled",
-        (unsigned long long)meter.cancelled, "rejected",
-        (unsigned long long)meter.rejected, "batches",
-        (unsigned long long)meter.batches, "batched_items",
-        (unsigned long long)meter.batched_items, "queued", queued, "running",
-        running, "total_cost", build_cost(&meter.total_cost), "queue_wait",
-        build_histogram(&meter.queue_wait), "batch_time",
-        build_histogram(&meter.batch_time), "busy_s",
-        (double)meter.busy_ns / 1e9, "idle_s", (double)meter.idle_ns / 1e9,
-        "reasons", build_reasons(&meter), "is_used",
-        meter.since_ns != 0 ? Py_True : Py_False);
+    return Py_BuildValue("{sKsKsKsKsKsKsKsnsnsnsNsNsNsdsdsNsO}", "submitted",
+                         (unsigned long long)meter.submitted, "completed",
+                         (unsigned long long)meter.completed, "failed",
+                         (unsigned long long)meter.failed, "cancelled",
+                         (unsigned long long)meter.cancelled, "rejected",
+                         (unsigned long long)meter.rejected, "batches",
+                         (unsigned long long)meter.batches, "batched_items",
+                         (unsigned long long)meter.batched_items, "queued",
+                         queued, "running", running, "prefetched", prefetched,
+                         "total_cost", build_cost(&meter.total_cost),
+                         "queue_wait", build_histogram(&meter.queue_wait),
+                         "batch_time", build_histogram(&meter.batch_time),
+                         "busy_s", (double)meter.busy_ns / 1e9, "idle_s",
+                         (double)meter.idle_ns / 1e9, "reasons",
+                         build_reasons(&meter), "is_used",
+                         meter.since_ns != 0 ? Py_True : Py_False);
 }

@@ -17,6 +17,16 @@ has_caller(Run *self)
     return has_any;
 }
 
+/* It is over: the task, which keeps it, is not kept by it any longer. */
+static void
+clear(Run *self)
+{
+    Py_CLEAR(self->iterator);
+    Py_CLEAR(self->awaitable);
+    Py_CLEAR(self->task);
+    Py_CLEAR(self->loop);
+}
+
 /* process_batch ended with the exception that is set.  The callers have it;
  * the task ends without, but that a cancelled task ends cancelled, and that
  * what must stop the program is not lost where nobody is left to raise it. */
@@ -30,9 +40,8 @@ end_with_error(Run *self, PyObject **out)
         PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
         PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
     bool goes_on = is_cancelled || (is_final && !has_caller(self));
-    ab_run_settle_error(self, error);
-    Py_CLEAR(self->iterator);
-    Py_CLEAR(self->awaitable);
+    ab_run_settle_error(self, error, self->loop);
+    clear(self);
     if (goes_on) {
         PyErr_SetRaisedException(error);
         *out = NULL;
@@ -48,10 +57,33 @@ end_with_result(Run *self, PyObject *result, PyObject **out)
 {
     Py_CLEAR(self->iterator);
     Py_CLEAR(self->awaitable);
-    ab_run_settle_result(self, result);
+    ab_run_settle_result(self, result, self->loop);
     Py_DECREF(result);
+    clear(self);
     *out = Py_NewRef(Py_None);
     return PYGEN_RETURN;
+}
+
+/* The first step: false if nothing is due any more. */
+static bool
+cut(Run *self)
+{
+    self->is_due = false;
+    struct ab_batcher *core = self->batcher->core;
+    struct ab_link *link = ab_link_of(self->batcher, self->loop);
+    if (link != NULL) {
+        self->batch = ab_cut(self->batcher, link, self->loop, &self->items);
+    }
+    if (self->batch == NULL) {
+        clear(self);
+        return false;
+    }
+    ab_mutex_lock(&core->mutex);
+    if (!self->batch->is_settled) {
+        self->batch->task = Py_XNewRef(self->task);
+    }
+    ab_mutex_unlock(&core->mutex);
+    return true;
 }
 
 /* Call process_batch and find out how to step through what it returned. */
@@ -82,7 +114,7 @@ begin(Run *self)
 }
 
 /* Code of process_batch runs from here on, on this thread. */
-static PyObject *
+static bool
 enter(Run *self)
 {
     Batcher *batcher = self->batcher;
@@ -91,31 +123,26 @@ enter(Run *self)
         atomic_store_explicit(&self->batch->thread, thread,
                               memory_order_relaxed);
     }
-    if (batcher->core->synced_data.limits.concurrency != 1) {
-        return NULL;
+    if (batcher->core->synced_data.limits.concurrency != 1 ||
+        self->task == NULL) {
+        return false;
     }
-    PyObject *task = PyObject_CallNoArgs(self->state->current_task);
-    if (task == NULL) {
-        PyErr_Clear(); // stepped by something else than a task
-        return NULL;
-    }
-    batcher->inside_task = task;
+    batcher->inside_task = self->task;
     atomic_store_explicit(&batcher->inside_thread, thread,
                           memory_order_relaxed);
-    return task;
+    return true;
 }
 
 static void
-leave(Run *self, PyObject *task)
+leave(Run *self, bool is_inside)
 {
     if (self->batch != NULL) {
         atomic_store_explicit(&self->batch->thread, 0, memory_order_relaxed);
     }
-    if (task != NULL) {
+    if (is_inside) {
         atomic_store_explicit(&self->batcher->inside_thread, 0,
                               memory_order_relaxed);
         self->batcher->inside_task = NULL;
-        Py_DECREF(task);
     }
 }
 
@@ -124,19 +151,33 @@ Run_send(PyObject *op, PyObject *value, PyObject **out)
 {
     Run *self = Run_CAST(op);
     *out = NULL;
+    if (self->is_due) {
+        *out = Py_NewRef(Py_None);
+        if (atomic_load(&self->batcher->starts_run)) {
+            return PYGEN_NEXT; // an eager task: the batch is still gathering
+        }
+        if (!cut(self)) {
+            return PYGEN_RETURN;
+        }
+        Py_CLEAR(*out);
+    }
+    if (self->is_forgotten) {
+        *out = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
     if (self->items == NULL && self->iterator == NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
     PySendResult sent = PYGEN_ERROR;
-    PyObject *task = enter(self);
+    bool is_inside = enter(self);
     if (self->items == NULL || begin(self) == 0) {
         PyObject *iterator = Py_NewRef(self->iterator);
         sent = PyIter_Send(iterator, value, out);
         Py_DECREF(iterator);
     }
-    leave(self, task);
+    leave(self, is_inside);
     if (sent == PYGEN_NEXT) {
         return sent;
     }
@@ -185,7 +226,7 @@ throw_in(Run *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
     Py_DECREF(method);
     if (yielded == NULL && PyErr_ExceptionMatches(PyExc_StopIteration)) {
         PyObject *stop = PyErr_GetRaisedException();
-        *result = PyObject_GetAttrString(stop, "value");
+        *result = PyObject_GetAttr(stop, self->state->str_value);
         Py_DECREF(stop);
     }
     return yielded;
@@ -211,6 +252,11 @@ Run_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *out = NULL;
+    if (self->is_due) {
+        ab_run_pass_on(self);
+        raise_thrown(args, nargs);
+        return NULL;
+    }
     if (self->iterator == NULL) {
         raise_thrown(args, nargs);
         if (self->items == NULL) {
@@ -220,9 +266,9 @@ Run_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         return answer(end_with_error(self, &out), out);
     }
     PyObject *result;
-    PyObject *task = enter(self);
+    bool is_inside = enter(self);
     PyObject *yielded = throw_in(self, args, nargs, &result);
-    leave(self, task);
+    leave(self, is_inside);
     if (yielded != NULL) {
         return yielded;
     }

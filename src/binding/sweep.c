@@ -114,7 +114,7 @@ ab_watch_queued(Batcher *self, PyObject *loop)
         return;
     }
     struct ab_state *state = self->state;
-    PyObject *notice = PyObject_GetAttrString((PyObject *)self, "_on_done");
+    PyObject *notice = PyObject_GetAttr((PyObject *)self, state->str__on_done);
     PyObject *waiters[AB_SWEEP_ENTRIES];
     size_t count;
     while (notice != NULL && (count = find_unwatched(self, loop, waiters,
@@ -177,7 +177,7 @@ Batcher_on_done(PyObject *op, PyObject *future)
     }
     PyObject *answer = Py_NewRef(Py_None);
     if (!atomic_exchange(&self->sweeps_soon, true)) {
-        PyObject *sweep = PyObject_GetAttrString(op, "_sweep");
+        PyObject *sweep = PyObject_GetAttr(op, state->str__sweep);
         Py_SETREF(answer, sweep == NULL
                               ? NULL
                               : PyObject_CallMethodOneArg(

@@ -11,7 +11,8 @@ call_later(Batcher *self, PyObject *loop, int64_t due_ns)
     int64_t left_ns = due_ns - ab_clock_now_ns();
     PyObject *delay =
         PyFloat_FromDouble(left_ns > 0 ? (double)left_ns / 1e9 : 0.0);
-    PyObject *look = PyObject_GetAttrString((PyObject *)self, "_look");
+    PyObject *look =
+        PyObject_GetAttr((PyObject *)self, self->state->str__look);
     PyObject *handle = NULL;
     if (delay != NULL && look != NULL) {
         handle = PyObject_CallMethodObjArgs(loop, self->state->str_call_later,
@@ -59,6 +60,10 @@ ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo)
     if (todo->start_worker) {
         todo->start_worker = false;
         ab_start_worker(self, loop);
+    }
+    if (todo->start_run) {
+        todo->start_run = false;
+        ab_start_run(self, loop);
     }
     if (todo->is_away && loop != NULL) {
         todo->is_away = false;

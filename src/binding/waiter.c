@@ -15,7 +15,22 @@ typedef struct {
 #define Group_CAST(op) ((Group *)(op))
 
 PyObject *
-ab_group_new(struct ab_state *state, size_t size, bool returns)
+ab_future_new(struct ab_state *state, PyObject *loop)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    // Without a loop it looks for the running one, which calls getpid() there:
+    // more than the keyword costs.
+    PyObject *args[] = {NULL, loop};
+    return PyObject_Vectorcall(state->Future, args + 1,
+                               PY_VECTORCALL_ARGUMENTS_OFFSET, state->kw_loop);
+#else
+    (void)loop;
+    return PyObject_CallNoArgs(state->Future);
+#endif
+}
+
+PyObject *
+ab_group_new(struct ab_state *state, PyObject *loop, size_t size, bool returns)
 {
     PyTypeObject *type = state->group_type;
     Group *self = (Group *)type->tp_alloc(type, 0);
@@ -24,7 +39,7 @@ ab_group_new(struct ab_state *state, size_t size, bool returns)
     }
     self->left = size;
     self->returns_exceptions = returns;
-    self->future = PyObject_CallNoArgs(state->Future);
+    self->future = ab_future_new(state, loop);
     self->results = PyList_New((Py_ssize_t)size);
     if (self->future == NULL || self->results == NULL) {
         Py_DECREF(self);

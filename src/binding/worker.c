@@ -150,7 +150,8 @@ new_worker(Batcher *self, Worker **out)
 {
     Worker *worker = PyMem_Calloc(1, sizeof *worker);
     if (worker == NULL) {
-        return PyErr_NoMemory();
+        (void)PyErr_NoMemory();
+        return NULL;
     }
     PyObject *capsule = PyCapsule_New(worker, NULL, free_worker);
     if (capsule == NULL) {

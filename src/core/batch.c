@@ -177,8 +177,9 @@ give_back_permit(struct ab_batch *batch, int64_t now_ns, struct ab_todo *todo)
     AB_ASSERT(batcher->synced_data.running > 0);
     batcher->synced_data.running--;
     batcher->synced_data.outstanding--;
-    ab_meter_turn(&batcher->synced_data.meter,
-                  batcher->synced_data.running > 0, now_ns);
+    if (batcher->synced_data.running == 0) {
+        ab_meter_turn(&batcher->synced_data.meter, AB_ACCOUNT_IDLE, now_ns);
+    }
     if (batch->host != NULL) {
         ab_link_unpend_locked(batch->host, 1, todo);
         batch->host = NULL;
@@ -199,7 +200,7 @@ count_start(struct ab_batch *batch)
     meter->total_cost.low += batch->cost.low;
     meter->total_cost.high +=
         batch->cost.high + (meter->total_cost.low < batch->cost.low);
-    ab_meter_turn(meter, true, batch->started_ns);
+    ab_meter_turn(meter, AB_ACCOUNT_BUSY, batch->started_ns);
 }
 
 bool

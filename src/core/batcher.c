@@ -108,6 +108,16 @@ ab_batcher_orphan(struct ab_batcher *batcher)
     ab_batcher_release(batcher);
 }
 
+void
+ab_batcher_set_limits(struct ab_batcher *batcher,
+                      const struct ab_limits *limits)
+{
+    ab_mutex_lock(&batcher->mutex);
+    batcher->synced_data.limits = *limits;
+    ab_prefetch_reset(&batcher->synced_data.prefetch);
+    ab_mutex_unlock(&batcher->mutex);
+}
+
 /* ---- links ---- */
 
 static void
@@ -126,10 +136,7 @@ forget_dead_links(struct ab_batcher *batcher)
         *slot = link->synced_data.next;
         if (batcher->synced_data.home == link) {
             batcher->synced_data.home = NULL;
-            if (batcher->synced_data.hint == AB_HINT_GIVEN &&
-                batcher->synced_data.host != AB_HOST_WORKER) {
-                batcher->synced_data.hint = AB_HINT_NONE;
-            }
+            ab_hint_lost_locked(batcher);
         }
         ab_mailbox_release(link->mailbox);
         ab_release(link);
@@ -221,6 +228,7 @@ ab_batcher_after_fork_child(struct ab_batcher *batcher)
     // The parent's entries are the parent's: their references leak here.
     // Chunks and batches leak with them: no allocator is safe to call yet.
     ab_queue_init(&batcher->synced_data.queue);
+    ab_prefetch_reset(&batcher->synced_data.prefetch);
     for (struct ab_batch *batch = batcher->synced_data.batches.first;
          batch != NULL; batch = batch->next) {
         // Whoever runs it may be here, and may still settle it.

@@ -18,6 +18,7 @@
 #include "core/mailbox.h"
 #include "core/meter.h"
 #include "core/policy.h"
+#include "core/prefetch.h"
 #include "core/queue.h"
 #include "core/sync.h"
 
@@ -32,7 +33,7 @@ enum ab_host {
 enum ab_hint {
     AB_HINT_NONE,
     AB_HINT_GIVEN, // a host was told and has not come yet
-    AB_HINT_TAKEN, // a worker woke for it and is on its way to the cut
+    AB_HINT_TAKEN, // a worker woke for it, or a run was started: it will cut
 };
 
 struct ab_batch;
@@ -53,6 +54,7 @@ struct ab_batcher {
         struct ab_limits limits;
         enum ab_host host;
         struct ab_queue queue;         // accepted and not cut
+        struct ab_prefetch prefetch;   // how much of it is ahead
         struct ab_batch_list batches;  // cut and not wholly told
         struct ab_batch_list backlog;  // callers that wait for space
         struct ab_batch_list watchers; // callers that wait for idleness
@@ -84,6 +86,8 @@ struct ab_todo {
     int refs; // references on the object to add (> 0) or to drop (< 0)
     struct ab_mailbox *wake; // acquired; its loop must be woken
     bool start_worker;       // counted as idle already
+    bool start_run;          // a task on the caller's loop, which will cut
+    bool is_full;            // and what it will cut cannot grow any more
     bool is_away;     // the loop that hosts is not the caller's: does it run?
     int64_t retry_ns; // not 0: keep the time yourself and look again then
 };
@@ -96,6 +100,10 @@ void ab_batcher_release(struct ab_batcher *batcher);
 /* The object goes: nothing is due any more, workers leave.  What it still
  * holds must have been taken out.  Gives back the object's count. */
 void ab_batcher_orphan(struct ab_batcher *batcher);
+
+/* From now on these limits count; something may be due by them. */
+void ab_batcher_set_limits(struct ab_batcher *batcher,
+                           const struct ab_limits *limits);
 
 /* Make the link of `mailbox` (NULL: of callers without a loop), which its
  * callers are found by from then on.  AB_OK or AB_NO_MEMORY. */

@@ -6,12 +6,65 @@
 #define AB_HINT_MAX_WAIT_NS 1000000000
 #define AB_TRY_LATER_NS 10000000
 
-struct ab_view
-ab_view_locked(const struct ab_batcher *batcher)
+void
+ab_hint_lost_locked(struct ab_batcher *batcher)
 {
-    struct ab_queue *queue = (struct ab_queue *)&batcher->synced_data.queue;
+    // A worker that took it is on its way whatever loops do.
+    if (batcher->synced_data.host == AB_HOST_LOOP ||
+        (batcher->synced_data.host == AB_HOST_EXECUTOR &&
+         batcher->synced_data.hint == AB_HINT_GIVEN)) {
+        batcher->synced_data.hint = AB_HINT_NONE;
+    }
+}
+
+bool
+ab_hint_take_locked(struct ab_batcher *batcher)
+{
+    if (batcher->synced_data.hint != AB_HINT_GIVEN) {
+        return false;
+    }
+    batcher->synced_data.hint = AB_HINT_TAKEN;
+    return true;
+}
+
+size_t
+ab_prefetched_locked(struct ab_batcher *batcher)
+{
+    const struct ab_limits *limits = &batcher->synced_data.limits;
+    uint64_t most = (uint64_t)limits->prefetch_batches;
+    if (most == 0 || (uint64_t)batcher->synced_data.running <
+                         (uint64_t)limits->concurrency) {
+        return 0;
+    }
+    // One more than are assembled: the one being assembled.
+    ab_prefetch_update(&batcher->synced_data.prefetch, limits,
+                       &batcher->synced_data.queue, (size_t)most + 1);
+    size_t batches = batcher->synced_data.prefetch.batches;
+    return (uint64_t)batches < most ? batches : (size_t)most;
+}
+
+/* Nothing is ahead of its turn while a permit is free. */
+static void
+count_ahead(struct ab_batcher *batcher, struct ab_view *view)
+{
+    if (batcher->synced_data.limits.prefetch_batches == AB_UNLIMITED &&
+        (uint64_t)view->running >=
+            (uint64_t)batcher->synced_data.limits.concurrency) {
+        view->ahead = view->waiting; // without a look at each of them
+        view->ahead_cost = view->cost;
+    }
+    else if (ab_prefetched_locked(batcher) > 0) {
+        view->ahead = batcher->synced_data.prefetch.entries;
+        view->ahead_cost = batcher->synced_data.prefetch.cost;
+    }
+}
+
+struct ab_view
+ab_view_locked(struct ab_batcher *batcher)
+{
+    struct ab_queue *queue = &batcher->synced_data.queue;
     const struct ab_entry *oldest = ab_queue_head(queue);
-    return (struct ab_view){
+    struct ab_view view = {
         .waiting = queue->length,
         .cost = queue->cost,
         .oldest_ns = oldest != NULL ? oldest->enqueued_ns : 0,
@@ -19,6 +72,8 @@ ab_view_locked(const struct ab_batcher *batcher)
         .is_draining = batcher->synced_data.is_closing,
         .is_flushing = queue->head_number < batcher->synced_data.flush_number,
     };
+    count_ahead(batcher, &view);
+    return view;
 }
 
 static bool
@@ -71,11 +126,16 @@ post_hint(struct ab_link *link, struct ab_mailbox *own, struct ab_todo *todo)
     if (mailbox == NULL || (todo == NULL && !mailbox->has_fd)) {
         return false;
     }
+    if (mailbox == own && todo != NULL &&
+        link->batcher->synced_data.host == AB_HOST_LOOP) {
+        todo->start_run = true; // a letter would be a loop iteration more
+        return true;
+    }
     switch (ab_mailbox_post(mailbox, link, mailbox != own)) {
     case AB_POST_CLOSED:
         return false;
     case AB_POSTED_WAKE:
-        AB_ASSERT(todo->wake == NULL);
+        AB_ASSERT(todo != NULL && todo->wake == NULL);
         ab_mailbox_acquire(mailbox);
         todo->wake = mailbox;
         return true;
@@ -107,6 +167,7 @@ hint_any_loop(struct ab_batcher *batcher, struct ab_mailbox *own,
 static void
 repeat_hint(struct ab_batcher *batcher, int64_t now_ns)
 {
+    batcher->synced_data.hint = AB_HINT_GIVEN; // whoever comes first
     // Items of callers without a loop wait for any loop that runs.
     bool asks_all = false;
     for (struct ab_link *link = batcher->synced_data.links; link != NULL;
@@ -134,7 +195,8 @@ hint_loop(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t now_ns,
         if (!hint_any_loop(batcher, own, todo)) {
             return;
         }
-        batcher->synced_data.hint = AB_HINT_GIVEN;
+        batcher->synced_data.hint =
+            todo != NULL && todo->start_run ? AB_HINT_TAKEN : AB_HINT_GIVEN;
         batcher->synced_data.hint_due_ns =
             now_ns + batcher->synced_data.hint_wait_ns;
     }
@@ -193,6 +255,10 @@ ab_decide_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
     }
     else if (!is_hosted_by_workers(batcher)) {
         hint_loop(batcher, own, now_ns, todo);
+        if (todo != NULL) {
+            todo->is_full = verdict.reason == AB_REASON_FULL ||
+                            verdict.reason == AB_REASON_COST;
+        }
     }
     if (is_hosted_by_workers(batcher)) { // also if its last loop just closed
         want_idle_worker(batcher, todo);

@@ -16,9 +16,19 @@ void ab_batcher_look(struct ab_batcher *batcher, struct ab_mailbox *own,
 void ab_decide_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
                       int64_t now_ns, struct ab_todo *todo);
 
+/* Inside the mutex: the home's loop, which was hinted, will not answer. */
+void ab_hint_lost_locked(struct ab_batcher *batcher);
+
+/* Inside the mutex: a run is to be started for the hint.  False: it is none's
+ * any more, or somebody is on the way already. */
+bool ab_hint_take_locked(struct ab_batcher *batcher);
+
 /* Inside the mutex: look again soon, for there was no memory. */
 void ab_batcher_try_later_locked(struct ab_batcher *batcher);
 
-struct ab_view ab_view_locked(const struct ab_batcher *batcher);
+struct ab_view ab_view_locked(struct ab_batcher *batcher);
+
+/* Inside the mutex: how many batches lie assembled behind the running ones. */
+size_t ab_prefetched_locked(struct ab_batcher *batcher);
 
 #endif

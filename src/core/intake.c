@@ -10,8 +10,8 @@
 static void
 begin(struct ab_batcher *batcher, int64_t now_ns)
 {
-    if (batcher->synced_data.meter.since_ns == 0) {
-        ab_meter_turn(&batcher->synced_data.meter, false, now_ns);
+    if (batcher->synced_data.meter.account == AB_ACCOUNT_NONE) {
+        ab_meter_turn(&batcher->synced_data.meter, AB_ACCOUNT_IDLE, now_ns);
     }
 }
 
@@ -19,6 +19,15 @@ void
 ab_batcher_begin(struct ab_batcher *batcher)
 {
     ab_mutex_lock(&batcher->mutex);
+    begin(batcher, ab_clock_now_ns());
+    ab_mutex_unlock(&batcher->mutex);
+}
+
+void
+ab_batcher_reopen(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    batcher->synced_data.is_closing = false;
     begin(batcher, ab_clock_now_ns());
     ab_mutex_unlock(&batcher->mutex);
 }
@@ -46,6 +55,21 @@ enter(struct ab_batcher *batcher, void *loop, struct ab_link **link)
     return AB_OK;
 }
 
+static bool
+has_room(struct ab_batcher *batcher, size_t count, const struct ab_cost *cost)
+{
+    const struct ab_limits *limits = &batcher->synced_data.limits;
+    if (batcher->synced_data.backlog.first != NULL) {
+        return false;
+    }
+    if (limits->max_queue_size == AB_UNLIMITED &&
+        limits->max_queue_cost == AB_UNLIMITED) {
+        return true;
+    }
+    struct ab_view view = ab_view_locked(batcher);
+    return ab_policy_admits(limits, &view, count, cost);
+}
+
 enum ab_status
 ab_batcher_push(struct ab_batcher *batcher, void *loop,
                 struct ab_entry *entries, size_t count, struct ab_todo *todo)
@@ -64,9 +88,7 @@ ab_batcher_push(struct ab_batcher *batcher, void *loop,
         entries[i].enqueued_ns = now_ns;
         ab_cost_add(&cost, entries[i].cost);
     }
-    struct ab_view view = ab_view_locked(batcher);
-    if (batcher->synced_data.backlog.first != NULL ||
-        !ab_policy_admits(&batcher->synced_data.limits, &view, count, &cost)) {
+    if (!has_room(batcher, count, &cost)) {
         status = AB_FULL;
         goto done;
     }
@@ -205,8 +227,6 @@ ab_batcher_move_home(struct ab_batcher *batcher, void *loop)
 {
     ab_mutex_lock(&batcher->mutex);
     batcher->synced_data.home = ab_link_of_locked(batcher, loop);
-    if (batcher->synced_data.hint == AB_HINT_GIVEN) {
-        batcher->synced_data.hint = AB_HINT_NONE; // lost with the old home
-    }
+    ab_hint_lost_locked(batcher); // with the old home
     ab_mutex_unlock(&batcher->mutex);
 }

@@ -49,4 +49,7 @@ void ab_batcher_move_home(struct ab_batcher *batcher, void *loop);
 /* The first use starts the account of busy and idle time. */
 void ab_batcher_begin(struct ab_batcher *batcher);
 
+/* Take entries again after a drain; the account goes on. */
+void ab_batcher_reopen(struct ab_batcher *batcher);
+
 #endif

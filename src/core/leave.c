@@ -254,10 +254,7 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
     batcher->synced_data.retry_ns = AB_NEVER;
     if (batcher->synced_data.home == link) {
         batcher->synced_data.home = NULL;
-        if (batcher->synced_data.hint == AB_HINT_GIVEN &&
-            batcher->synced_data.host != AB_HOST_WORKER) {
-            batcher->synced_data.hint = AB_HINT_NONE;
-        }
+        ab_hint_lost_locked(batcher);
     }
     for (struct ab_link *other = batcher->synced_data.links;
          other != NULL && batcher->synced_data.home == NULL;

@@ -18,6 +18,12 @@ struct ab_histogram {
 
 void ab_histogram_add(struct ab_histogram *histogram, int64_t time_ns);
 
+enum ab_account {
+    AB_ACCOUNT_NONE, // before the first use, and once it is stopped
+    AB_ACCOUNT_IDLE,
+    AB_ACCOUNT_BUSY, // running > 0
+};
+
 struct ab_meter {
     uint64_t submitted, completed, failed, cancelled, rejected;
     uint64_t batches, batched_items;
@@ -26,11 +32,12 @@ struct ab_meter {
     struct ab_histogram queue_wait, batch_time;
     int64_t busy_ns, idle_ns; // of the periods that ended
     int64_t since_ns;         // start of the current period; 0: never used
-    bool is_busy;
+    enum ab_account account;  // that the current period goes to
 };
 
-/* The first use starts the account; `is_busy` is running > 0 from now on. */
-void ab_meter_turn(struct ab_meter *meter, bool is_busy, int64_t now_ns);
+/* A period of `account` begins, unless one is in progress. */
+void ab_meter_turn(struct ab_meter *meter, enum ab_account account,
+                   int64_t now_ns);
 
 /* A copy whose busy and idle times include the period in progress. */
 struct ab_meter ab_meter_read(const struct ab_meter *meter, int64_t now_ns);

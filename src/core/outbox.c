@@ -1,6 +1,7 @@
 #include "core/outbox.h"
 
 #include "core/batch.h"
+#include "core/clock.h"
 
 static void
 publish(struct ab_batch *batch, struct ab_entry *entry)
@@ -125,6 +126,10 @@ ab_batcher_tell_idle_locked(struct ab_batcher *batcher)
 {
     if (batcher->synced_data.outstanding > 0) {
         return;
+    }
+    if (batcher->synced_data.is_closing) {
+        ab_meter_turn(&batcher->synced_data.meter, AB_ACCOUNT_NONE,
+                      ab_clock_now_ns());
     }
     if (batcher->synced_data.is_closing && batcher->synced_data.workers > 0) {
         ab_cond_broadcast(&batcher->workers_wanted); // the last one comes back

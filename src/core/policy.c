@@ -68,14 +68,17 @@ ab_policy_admits(const struct ab_limits *limits, const struct ab_view *view,
                  size_t count, const struct ab_cost *cost)
 {
     uint64_t room = (uint64_t)limits->max_queue_size;
-    if (view->waiting > room || count > room - view->waiting) {
+    size_t queued = view->waiting - view->ahead;
+    if (queued > room || count > room - queued) {
         return false;
     }
     if (limits->max_queue_cost == AB_UNLIMITED ||
-        (view->waiting == 0 && count == 1)) {
+        (queued == 0 && count == 1)) {
         return true;
     }
     struct ab_cost sum = view->cost;
+    sum.high -= view->ahead_cost.high + (sum.low < view->ahead_cost.low);
+    sum.low -= view->ahead_cost.low;
     sum.low += cost->low;
     sum.high += cost->high + (sum.low < cost->low);
     return !ab_cost_reaches(&sum, limits->max_queue_cost + 1);

@@ -16,6 +16,9 @@ struct ab_limits {
     int64_t max_queue_cost; // AB_UNLIMITED
     int64_t concurrency;    // permits; AB_UNLIMITED
     int64_t window_ns;      // 0: no window
+    // Batches that are assembled beside the bounded queue while every permit
+    // is taken; 0: none; AB_UNLIMITED.
+    int64_t prefetch_batches;
 };
 
 /* Why a batch went.  The names are public, in `stats.reasons`. */
@@ -40,8 +43,10 @@ enum ab_action {
 struct ab_view {
     size_t waiting;      // entries in the queue
     struct ab_cost cost; // of those
-    int64_t oldest_ns;   // when the first of them was queued
-    size_t running;      // permits taken
+    size_t ahead;        // of the waiting: they do not count as queued
+    struct ab_cost ahead_cost;
+    int64_t oldest_ns; // when the first of them was queued
+    size_t running;    // permits taken
     bool is_draining, is_flushing;
 };
 
@@ -62,8 +67,8 @@ struct ab_verdict ab_policy_decide(const struct ab_limits *limits,
 bool ab_policy_fits(const struct ab_limits *limits, size_t size,
                     const struct ab_cost *total, int64_t cost);
 
-/* Is there room in the queue for `count` more entries of cost `cost`?  An
- * empty queue has room for one of any cost. */
+/* Is there room in the bounded queue for `count` more entries of cost `cost`?
+ * With none in it there is room for one of any cost. */
 bool ab_policy_admits(const struct ab_limits *limits,
                       const struct ab_view *view, size_t count,
                       const struct ab_cost *cost);

@@ -111,6 +111,7 @@ ab_queue_push(struct ab_queue *queue, const struct ab_entry *entries,
 static void
 advance(struct ab_queue *queue)
 {
+    queue->losses++;
     queue->head_number++;
     queue->head_at++;
     if (queue->head_number == queue->tail_number) {
@@ -146,6 +147,7 @@ ab_queue_take(struct ab_queue *queue, struct ab_entry *entry)
     struct ab_entry taken = *entry;
     *entry = (struct ab_entry){0};
     queue->length--;
+    queue->losses++;
     ab_cost_subtract(&queue->cost, taken.cost);
     return taken;
 }

@@ -57,6 +57,7 @@ struct ab_queue {
     uint64_t head_number;    // number of the first place still held
     uint64_t tail_number;    // number the next entry gets
     size_t length;           // entries that are no holes
+    uint64_t losses;         // grows whenever an entry or a place goes
     struct ab_cost cost;     // of those
 };
 

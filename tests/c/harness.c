@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TIME_LIMIT_S 50 // of one test; it ends by SIGALRM
+#define TIME_LIMIT_S 50U // of one test; it ends by SIGALRM
 
 static atomic_bool has_failed;
 
@@ -46,11 +46,20 @@ check_failed(void)
     return atomic_load(&has_failed);
 }
 
+/* A sanitizer or valgrind may take that many times longer. */
+static unsigned
+slowness(void)
+{
+    const char *text = getenv("AB_TEST_SLOWNESS");
+    unsigned long times = text != NULL ? strtoul(text, NULL, 10) : 1;
+    return times > 0 && times < 1000 ? (unsigned)times : 1;
+}
+
 static bool
 run_body(const struct test *test)
 {
     atomic_store(&has_failed, false);
-    alarm(TIME_LIMIT_S);
+    alarm(TIME_LIMIT_S * slowness());
     support_begin();
     test->run();
     support_end();

@@ -1,10 +1,10 @@
 #include "harness.h"
 
 extern const struct test base_tests[], sync_tests[], queue_tests[],
-    policy_tests[], meter_tests[], aggregator_tests[], mailbox_tests[],
-    registry_tests[], batcher_tests[], hint_tests[], batch_tests[],
-    backlog_tests[], worker_tests[], crew_tests[], model_tests[],
-    memory_tests[], yield_tests[], thread_tests[];
+    policy_tests[], prefetch_tests[], meter_tests[], aggregator_tests[],
+    mailbox_tests[], registry_tests[], batcher_tests[], hint_tests[],
+    batch_tests[], backlog_tests[], worker_tests[], crew_tests[],
+    model_tests[], memory_tests[], yield_tests[], thread_tests[];
 
 int
 main(int argc, char **argv)
@@ -14,6 +14,7 @@ main(int argc, char **argv)
         {"sync", sync_tests},
         {"queue", queue_tests},
         {"policy", policy_tests},
+        {"prefetch", prefetch_tests},
         {"meter", meter_tests},
         {"aggregator", aggregator_tests},
         {"mailbox", mailbox_tests},

@@ -101,18 +101,28 @@ play_limits(struct play *play)
     struct dice *dice = &play->dice;
     struct ab_batcher *batcher = play->world.batcher;
     struct ab_limits limits = {
-        1 + (int64_t)roll(dice, 8),  1 + (int64_t)roll(dice, 30),
-        4 + (int64_t)roll(dice, 40), 20 + (int64_t)roll(dice, 99),
-        1 + (int64_t)roll(dice, 4),  (int64_t)roll(dice, 3) * MS};
+        .max_batch_size = 1 + (int64_t)roll(dice, 8),
+        .max_batch_cost = 1 + (int64_t)roll(dice, 30),
+        .max_queue_size = 4 + (int64_t)roll(dice, 40),
+        .max_queue_cost = 20 + (int64_t)roll(dice, 99),
+        .concurrency = 1 + (int64_t)roll(dice, 4),
+        .window_ns = (int64_t)roll(dice, 3) * MS,
+        .prefetch_batches = (int64_t)roll(dice, 3),
+    };
     if (play->is_forming) {
         return; // it would be measured by limits it was not cut by
     }
+    size_t most = (size_t)limits.max_queue_size;
+    if (limits.prefetch_batches > 0) {
+        most +=
+            (size_t)((limits.prefetch_batches + 1) * limits.max_batch_size);
+    }
+    ab_batcher_set_limits(batcher, &limits);
     ab_mutex_lock(&batcher->mutex);
-    batcher->synced_data.limits = limits;
     play->queue_most = batcher->synced_data.queue.length;
     ab_mutex_unlock(&batcher->mutex);
-    if (play->queue_most < (size_t)limits.max_queue_size) {
-        play->queue_most = (size_t)limits.max_queue_size;
+    if (play->queue_most < most) {
+        play->queue_most = most;
     }
     look(&play->world, any_loop(play));
 }

@@ -8,7 +8,9 @@
 static bool
 is_hinted(struct world *world, int loop)
 {
-    return read_mail(world, loop) > 0;
+    bool starts_run = world->runs > 0;
+    world->runs = 0;
+    return read_mail(world, loop) > 0 || starts_run;
 }
 
 static void

@@ -118,8 +118,15 @@ crew_open(int64_t window_ns, size_t workers, pthread_t *threads)
 {
     crew = (struct crew){.max_batch_size = 32};
     CHECK(ab_batcher_new(&crew.batcher, NULL) == AB_OK);
-    crew.batcher->synced_data.limits = (struct ab_limits){
-        32, AB_UNLIMITED, AB_UNLIMITED, AB_UNLIMITED, 2, window_ns};
+    const struct ab_limits limits = {
+        .max_batch_size = 32,
+        .max_batch_cost = AB_UNLIMITED,
+        .max_queue_size = AB_UNLIMITED,
+        .max_queue_cost = AB_UNLIMITED,
+        .concurrency = 2,
+        .window_ns = window_ns,
+    };
+    ab_batcher_set_limits(crew.batcher, &limits);
     crew.batcher->synced_data.host = AB_HOST_WORKER;
     crew.batcher->synced_data.max_workers = workers;
     crew.batcher->synced_data.workers = workers;

@@ -55,10 +55,12 @@ static void
 each_state_has_its_verdict_and_reason(void)
 {
     for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++) {
-        struct ab_view view = {
-            verdicts[i].waiting,     verdicts[i].cost,
-            verdicts[i].oldest_ns,   verdicts[i].running,
-            verdicts[i].is_draining, verdicts[i].is_flushing};
+        struct ab_view view = {.waiting = verdicts[i].waiting,
+                               .cost = verdicts[i].cost,
+                               .oldest_ns = verdicts[i].oldest_ns,
+                               .running = verdicts[i].running,
+                               .is_draining = verdicts[i].is_draining,
+                               .is_flushing = verdicts[i].is_flushing};
         struct ab_verdict verdict =
             ab_policy_decide(&plain, &view, verdicts[i].now_ns);
         bool is_good = verdict.action == verdicts[i].action;
@@ -119,8 +121,8 @@ cost_without_a_limit_is_never_the_reason(void)
 static void
 no_limit_at_all_waits_for_the_window(void)
 {
-    struct ab_limits limits = {NO_LIMIT, NO_LIMIT, NO_LIMIT,
-                               NO_LIMIT, NO_LIMIT, MS};
+    struct ab_limits limits = {NO_LIMIT, NO_LIMIT, NO_LIMIT, NO_LIMIT,
+                               NO_LIMIT, MS,       0};
     struct ab_view view = {.waiting = SIZE_MAX / 64, .running = SIZE_MAX / 64};
     CHECK(ab_policy_decide(&limits, &view, 0).action == AB_WAIT);
     CHECK(ab_policy_fits(&limits, SIZE_MAX / 64, &view.cost, INT64_MAX));
@@ -180,6 +182,22 @@ empty_queue_admits_one_of_any_cost(void)
 }
 
 static void
+what_is_ahead_does_not_count_as_queued(void)
+{
+    struct ab_cost cost = {0, 10};
+    struct ab_view view = {
+        .waiting = 15, .cost = {1, 900}, .ahead = 7, .ahead_cost = {1, 0}};
+    CHECK(ab_policy_admits(&plain, &view, 2, &cost));
+    CHECK(!ab_policy_admits(&plain, &view, 3, &cost));
+    cost.low = 101;
+    CHECK(!ab_policy_admits(&plain, &view, 1, &cost));
+    view.ahead_cost = (struct ab_cost){0, 901}; // borrows from the high half
+    CHECK(!ab_policy_admits(&plain, &view, 1, &cost));
+    view.ahead = 15; // the queue proper is empty
+    CHECK(ab_policy_admits(&plain, &view, 1, &cost));
+}
+
+static void
 every_reason_has_a_name(void)
 {
     for (size_t i = 0; i < AB_REASONS; i++) {
@@ -196,6 +214,7 @@ const struct test policy_tests[] = {
     TEST(batch_takes_what_fits_and_an_oversize_item_alone),
     TEST(queue_admits_up_to_its_limits),
     TEST(empty_queue_admits_one_of_any_cost),
+    TEST(what_is_ahead_does_not_count_as_queued),
     TEST(every_reason_has_a_name),
     TESTS_END,
 };

@@ -95,10 +95,10 @@ loop_keeps_the_time_itself(void)
     ab_clock_advance(10 * MS - 1);
     look(&world, 0); // a little early: asked anew
     CHECK_EQUAL(world.retry_ns, due_ns);
-    CHECK_EQUAL(world.wakes, 0);
+    CHECK_EQUAL(world.runs, 0);
     ab_clock_advance(1);
     look(&world, 0);
-    CHECK_EQUAL(world.wakes, 1);
+    CHECK_EQUAL(world.runs, 1);
     serve_all(&world, 0);
     CHECK_EQUAL(world.told_count, 2);
     refuse_threads(false);
@@ -149,7 +149,7 @@ what_needs_no_time_needs_no_thread(void)
     refuse_threads(true);
     CHECK(push_items(&world, 0, 1, 2, 1) == AB_OK);
     CHECK(push_items(&world, 1, 3, 2, 1) == AB_OK);
-    CHECK_EQUAL(world.wakes, 1);
+    CHECK_EQUAL(world.runs, 1);
     serve_all(&world, 0);
     CHECK_EQUAL(world.told_count, 4);
     refuse_threads(false);

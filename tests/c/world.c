@@ -10,7 +10,12 @@ world_open(struct world *world, enum ab_host host, size_t loops)
     ab_clock_freeze();
     CHECK(ab_batcher_new(&world->batcher, world) == AB_OK);
     *limits_of(world) = (struct ab_limits){
-        AB_UNLIMITED, AB_UNLIMITED, AB_UNLIMITED, AB_UNLIMITED, 1, 0};
+        .max_batch_size = AB_UNLIMITED,
+        .max_batch_cost = AB_UNLIMITED,
+        .max_queue_size = AB_UNLIMITED,
+        .max_queue_cost = AB_UNLIMITED,
+        .concurrency = 1,
+    };
     world->batcher->synced_data.host = host;
     world->batcher->synced_data.max_workers = 8; // they only seem to start
     for (size_t i = 0; i < loops; i++) {
@@ -54,6 +59,7 @@ carry_out(struct world *world, struct ab_todo *todo)
 {
     world->refs += todo->refs;
     world->starts += todo->start_worker;
+    world->runs += todo->start_run;
     world->is_away = todo->is_away;
     if (todo->retry_ns != 0) {
         world->retry_ns = todo->retry_ns;
@@ -150,7 +156,7 @@ static bool
 is_hinted(struct ab_batcher *batcher)
 {
     ab_mutex_lock(&batcher->mutex);
-    bool is_given = batcher->synced_data.hint == AB_HINT_GIVEN;
+    bool is_given = batcher->synced_data.hint != AB_HINT_NONE;
     ab_mutex_unlock(&batcher->mutex);
     return is_given;
 }

@@ -17,6 +17,7 @@ struct world {
     int refs;          // that the calls asked for, summed up
     size_t wakes;      // loops to be woken by the caller
     size_t starts;     // workers to be started
+    size_t runs;       // tasks to be started on the caller's loop
     int64_t retry_ns;  // last time the caller was asked to keep
     bool is_away;      // in the last todo
     uint64_t accepted; // items that push took
