@@ -36,6 +36,36 @@ def check_limit(name: str, value: object) -> int:
     return number
 
 
+def check_bound(name: str, value: object) -> int:
+    """As check_limit, but that 0, too, is no limit, as in ``asyncio.Queue``."""
+    allowed = "an int of at least 1, or 0 or -1 for no limit"
+    number = _integer(name, value, allowed)
+    if number in (0, -1):
+        return UNLIMITED
+    if not 1 <= number < UNLIMITED:
+        raise _fail(ValueError, name, value, allowed)
+    return number
+
+
+def check_count(name: str, value: object, most_name: str, most: int) -> int:
+    """A whole number from 1 to that of another parameter."""
+    limit = most_name if most == UNLIMITED else f"{most_name}, {most}"
+    allowed = f"an int from 1 to {limit}"
+    number = _integer(name, value, allowed)
+    if not 1 <= number <= most:
+        raise _fail(ValueError, name, value, allowed)
+    return number
+
+
+def check_cost(name: str, value: object) -> int:
+    """A whole number from 0 to 2**63-1."""
+    allowed = "an int from 0 to 2**63-1"
+    number = _integer(name, value, allowed)
+    if not 0 <= number <= UNLIMITED:
+        raise _fail(ValueError, name, value, allowed)
+    return number
+
+
 def check_seconds(name: str, value: object) -> int:
     """Seconds from 0 to 2**31, as nanoseconds."""
     allowed = "a number of seconds from 0 to 2**31"

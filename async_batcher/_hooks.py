@@ -8,7 +8,7 @@ import copy
 import functools
 import inspect
 import logging
-import pickle
+import sys
 import traceback
 import types
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Set
@@ -27,6 +27,8 @@ def inspect_process_batch(batcher: Any) -> tuple[bool, bool]:
     """Tell whether process_batch is async, and whether it takes its list as ``batch=``."""
     function = batcher.process_batch
     is_async = inspect.iscoroutinefunction(function)
+    if getattr(batcher, "_calls_by_position", False):
+        return is_async, False
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin may have no signature
@@ -58,6 +60,8 @@ def _rebuild(error: BaseException) -> BaseException:
             raise TypeError
         # A constructor that formats its text would format it twice.
         twin.args = error.args
+    except MemoryError:
+        raise  # the callers then share the error, which tells them more than another type would
     except Exception:  # whatever a constructor may raise
         return AsyncBatchException(f"process_batch raised {type(error).__qualname__}")
     notes = getattr(error, "__notes__", None)
@@ -82,10 +86,11 @@ def own_exception(error: BaseException) -> BaseException:
 def _clear_frames(trace: types.TracebackType | None) -> None:
     # Not traceback.clear_frames: before Python 3.13 it closes coroutines and
     # generators that caught the error and are suspended now.
-    from async_batcher import _core  # it imports this module
-
+    core = sys.modules.get("async_batcher._core")  # which imports this module
+    if core is None:
+        return  # the interpreter ends
     while trace is not None:
-        if not _core._is_unfinished(trace.tb_frame):
+        if not core._is_unfinished(trace.tb_frame):
             with contextlib.suppress(RuntimeError):  # it is being executed
                 trace.tb_frame.clear()
         trace = trace.tb_next
@@ -93,10 +98,10 @@ def _clear_frames(trace: types.TracebackType | None) -> None:
 
 def executor_error(error: BaseException) -> BaseException:
     """Say the cure where an executor could not pickle what it was given."""
-    text = str(error)
-    if not isinstance(error, pickle.PicklingError) and "pickle" not in text:
+    pickle = sys.modules.get("pickle")  # whatever pickles has imported it
+    if pickle is None or not (isinstance(error, pickle.PicklingError) or "pickle" in str(error)):
         return error
-    cure = pickle.PicklingError(
+    cure: BaseException = pickle.PicklingError(
         "the executor could not pickle process_batch or its items: make process_batch"
         " a static method, a function or a functools.partial of one, and its items picklable"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,12 @@ from async_batcher import _checks
 
 if TYPE_CHECKING:
     from async_batcher.batcher import AsyncBatcher
+
+
+def max_workers() -> int:
+    """How many threads of its own a batcher starts at most."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
 
 _setting = threading.RLock()  # over a change of limits
 
@@ -26,6 +33,7 @@ def check_limits(limits: dict[str, Any]) -> list[int]:
         )
     ]
     native.append(_checks.check_seconds("max_queue_time", limits["max_queue_time"]))
+    native.append(0)  # batches assembled ahead
     return native
 
 

@@ -102,7 +102,9 @@ class BatcherStats:
 
 def make_stats(counted: dict[str, Any]) -> BatcherStats:
     """Build the snapshot from what the native part counted."""
-    counts = {name: value for name, value in counted.items() if name != "is_used"}
+    counts = {
+        name: value for name, value in counted.items() if name not in ("is_used", "prefetched")
+    }
     batches = counts["batches"] or 1
     busy_s, total_s = counts["busy_s"], counts["busy_s"] + counts["idle_s"]
     counts["mean_batch_size"] = counts.pop("batched_items") / batches

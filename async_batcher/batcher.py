@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from async_batcher import _checks, _core
-from async_batcher._limits import check_limits, limit
+from async_batcher._limits import check_limits, limit, max_workers
 from async_batcher._loops import call_in, cancel_tasks, set_done
-from async_batcher._stats import BatcherStats, make_stats
+from async_batcher._waiting import wait_for_space, wait_until_drained
 from async_batcher.exceptions import BatcherStoppedError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from async_batcher._stats import BatcherStats
 
 __all__ = ["AsyncBatcher"]
 
@@ -31,10 +32,6 @@ _DEPRECATED = {
     "sleep_time": "it has no effect",
     "buffering_time": "it has no effect",
 }
-
-
-def _max_workers() -> int:
-    return min(32, (os.cpu_count() or 1) + 4)
 
 
 class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
@@ -93,6 +90,9 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         cost: Callable[[T], int] | None = None,
         **deprecated: Any,
     ) -> None:
+        # Not at import, which it would double; nor later, when files may not be had.
+        from async_batcher._stats import make_stats
+
         for name in deprecated:
             if name not in _DEPRECATED:
                 raise TypeError(
@@ -113,12 +113,14 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         }
         native = check_limits(limits)
         has_cost = cost is not None or max_batch_cost != -1 or max_queue_cost != -1
-        self._setup(_max_workers(), executor, cost, has_cost)
+        estimates = ("estimate_cost",) if has_cost else None
+        self._setup(max_workers(), executor, cost, "cost", estimates, 1)
         self._set_limits(*native)
         self._limits = limits
         self._executor = executor
         self._cost = cost
         self._runners: set[asyncio.Future[None]] = set()
+        self._make_stats = make_stats
 
     @abc.abstractmethod
     def process_batch(self, batch: list[T]) -> Any:
@@ -195,14 +197,9 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             >>> asyncio.run(main())
             42
         """
-        future, space, number = self._submit(item)
-        if space is not None and number is not None:
-            try:
-                await space
-            except BaseException:
-                future.cancel()
-                self._withdraw(number)
-                raise
+        future, space, number = self._submit(item, None)
+        if space is not None:
+            await wait_for_space(self, future, space, number)
         return future
 
     # ---- starting and stopping ----
@@ -310,20 +307,8 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             return
         self._drain()
         if not self._is_inside():
-            await self._wait_until_drained(timeout)
+            await wait_until_drained(self, self._force, timeout)
         self._end_runs()
-
-    async def _wait_until_drained(self, timeout: float | None) -> None:
-        drained = self._watch()
-        try:
-            done, _ = await asyncio.wait({drained}, timeout=timeout)
-        except asyncio.CancelledError:
-            self._force()
-            raise
-        if not done:
-            drained.cancel()
-            self._force()
-            raise asyncio.TimeoutError(f"the batcher did not stop within {timeout!r} s")
 
     def _force(self) -> None:
         cancel_tasks(self._abort())
@@ -357,7 +342,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             0
         """
         self._check()
-        return make_stats(self._snapshot())
+        return self._make_stats(self._snapshot())
 
     if TYPE_CHECKING:
         max_batch_size: int

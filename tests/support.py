@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 LONG = 3600.0
 """A window that no test waits for, in seconds."""
-PATIENCE = 30.0
+SLOWNESS = float(os.environ.get("AB_TEST_SLOWNESS", "1"))
+"""How many times longer everything may take, under a sanitizer."""
+PATIENCE = 30.0 * SLOWNESS
 """Seconds after which a wait in a thread gives up; a passing test never gets there."""
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 """Two classes on Python 3.10."""
@@ -214,7 +216,12 @@ both = pytest.mark.parametrize("kind", [AsyncRecorder, SyncRecorder], ids=["asyn
 
 
 def script(
-    folder: Path, source: str, *arguments: str, options: tuple[str, ...] = (), **env: str
+    folder: Path,
+    source: str,
+    *arguments: str,
+    options: tuple[str, ...] = (),
+    timeout: float = 50,
+    **env: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run `source` as a file in `folder`, with `support` importable; return how it ended."""
     path = folder / "script.py"
@@ -227,14 +234,19 @@ def script(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(search), **env},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=timeout * SLOWNESS,
     )
 
 
 def clean_script(
-    folder: Path, source: str, *arguments: str, options: tuple[str, ...] = (), **env: str
+    folder: Path,
+    source: str,
+    *arguments: str,
+    options: tuple[str, ...] = (),
+    timeout: float = 50,
+    **env: str,
 ) -> str:
     """Run `source` as `script` does, demand exit code 0 and empty stderr; return its output."""
-    done = script(folder, source, *arguments, options=options, **env)
+    done = script(folder, source, *arguments, options=options, timeout=timeout, **env)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout

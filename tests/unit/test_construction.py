@@ -109,6 +109,7 @@ def test_options_are_keywords_only() -> None:
         Plain(8)  # type: ignore[misc]
 
 
+@pytest.mark.thread_unsafe(reason="counts the threads of the process")
 def test_refused_arguments_start_no_thread() -> None:
     """Scenario 11."""
     before = threading.active_count()
@@ -118,6 +119,7 @@ def test_refused_arguments_start_no_thread() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.thread_unsafe(reason="counts the threads of the process")
 @both
 def test_construction_starts_no_thread(kind: type[AsyncRecorder]) -> None:
     """Scenario 29."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
-from support import LONG, AsyncRecorder, Item, Recorder, both, finished, outcome
+from support import LONG, AsyncRecorder, Item, Recorder, both, finished, outcome, settle
 
 from async_batcher import QueueFullException
 
@@ -208,3 +209,71 @@ async def test_cancelled_item_gives_its_cost_back() -> None:
         fits = batcher.process(100)
         batcher.release()
         assert await finished(held, fits) == [1, 100]
+
+
+async def test_empty_queue_takes_one_item_of_any_cost() -> None:
+    """Trap 22. Trap 30."""
+    async with AsyncRecorder(cost=own, max_queue_cost=100, max_queue_time=0) as batcher:
+        held = await batcher.busy(1)
+        dear = batcher.process(500)
+        with pytest.raises(QueueFullException):
+            await batcher.process(0)
+        batcher.release()
+        assert await finished(held, dear) == [1, 500]
+
+
+@both
+async def test_batch_that_goes_frees_its_cost_and_no_more(kind: type[Recorder]) -> None:
+    """Trap 30."""
+    async with kind(cost=own, max_queue_cost=100, max_batch_size=2, max_queue_time=0) as batcher:
+        for _ in range(3):
+            batches = len(batcher.seen)
+            held = await batcher.busy(1)
+            await batcher.begun(batches + 1)
+            queued = [batcher.process(cost) for cost in (70, 20, 10)]
+            with pytest.raises(QueueFullException):
+                await batcher.process(1)
+            batcher.release()
+            assert await finished(held, *queued) == [1, 70, 20, 10]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_bound_of_cost_admits_exactly_what_fits_after_any_cancellations(seed: int) -> None:
+    """Trap 7. Trap 30. Scenario 83."""
+    dice = random.Random(seed)
+    async with AsyncRecorder(cost=own, max_queue_cost=100, max_queue_time=0) as batcher:
+        held = await batcher.busy(1)
+        waiting: list[asyncio.Future[Any]] = []
+        costs: list[int] = []
+        for _ in range(300):
+            if waiting and dice.random() < 0.4:
+                place = dice.randrange(len(waiting))
+                waiting.pop(place).cancel()
+                costs.pop(place)
+                continue
+            cost = dice.randint(0, 60)
+            future = batcher.process(cost)
+            assert future.done() == (bool(costs) and sum(costs) + cost > 100)
+            if future.done():
+                assert isinstance(future.exception(), QueueFullException)
+            else:
+                waiting.append(future)
+                costs.append(cost)
+        batcher.release()
+        assert await finished(held, *waiting) == [1, *costs]
+
+
+async def test_cheap_caller_waits_behind_a_dear_one_for_space() -> None:
+    """Trap 21. Trap 30."""
+    async with AsyncRecorder(
+        cost=own, max_queue_cost=100, max_batch_size=1, max_queue_time=0
+    ) as batcher:
+        futures = [await batcher.busy(1), batcher.process(50), batcher.process(40)]
+        callers = []
+        for cost in (60, 1):
+            callers.append(asyncio.create_task(batcher.submit(cost)))
+            await settle()
+        assert not any(caller.done() for caller in callers)
+        batcher.release()
+        await finished(*futures, *[await caller for caller in callers])
+        assert batcher.items == [1, 50, 40, 60, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import doctest
 import inspect
@@ -17,12 +18,15 @@ import async_batcher
 from async_batcher import AsyncBatcher
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(test_\w+)`")
+LAST = {"Scenario": 99, "Trap": 52}
+ROW = re.compile(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+TOOL = re.compile(r"`(?:make (\w+)[^`]*|(tests/[\w/.]+))`")
 
 
 class Doubler(AsyncBatcher[int, int]):
@@ -117,13 +121,58 @@ def test_every_public_name_is_in_the_api_page() -> None:
     assert sorted(name for name in names if name not in text) == []
 
 
-def test_every_test_that_a_guarantee_names_exists() -> None:
+def guarantees(section: str = "") -> str:
+    """The page of guarantees, or the rest of it from one of its sections on."""
     text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*/test_*.py")]
-    exist = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
-    named = set(TEST.findall(text))
+    return text.partition(f"## {section} by")[2].partition("\n## ")[0] if section else text
+
+
+def names_of_tests() -> dict[str, str]:
+    """The docstring of every test, by its name; those of tests that share a name are joined."""
+    found: dict[str, str] = {}
+    for path in (ROOT / "tests").glob("*/test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if is_function and node.name.startswith("test_"):
+                found[node.name] = found.get(node.name, "") + (ast.get_docstring(node) or "")
+    return found
+
+
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    named = set(TEST.findall(guarantees()))
     assert named
-    assert sorted(named - exist) == []
+    assert sorted(named - names_of_tests().keys()) == []
+
+
+def test_every_tool_that_a_guarantee_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    missing = []
+    for target, path in TOOL.findall(guarantees()):
+        is_there = target in targets if target else (ROOT / path).exists()
+        if not is_there:
+            missing.append(target or path)
+    assert missing == []
+
+
+@pytest.mark.parametrize("word", list(LAST))
+def test_every_scenario_is_mapped(word: str) -> None:
+    rows = dict(ROW.findall(guarantees(word)))
+    assert [int(number) for number in rows] == list(range(1, LAST[word] + 1))
+    unsaid = [n for n, cell in rows.items() if not (re.search("`[^`]+`|not offered", cell))]
+    assert unsaid == []
+
+
+@pytest.mark.parametrize("word", list(LAST))
+def test_every_test_on_the_map_says_which_scenario_it_shows(word: str) -> None:
+    docstrings = names_of_tests()
+    silent = [
+        (number, name)
+        for number, cell in ROW.findall(guarantees(word))
+        for name in TEST.findall(cell)
+        if not re.search(rf"\b{word} {number}\.", docstrings.get(name, ""))
+    ]
+    assert silent == []
 
 
 @by_path(PAGES)

@@ -6,7 +6,9 @@ import logging
 from typing import Any
 
 import pytest
-from support import AsyncRecorder, Recorder, both, outcome
+from support import AsyncRecorder, Recorder, both, outcome, settle, told
+
+from async_batcher import BatcherStoppedError
 
 SECRET = "secret-in-the-error"
 ITEM = "item-nobody-may-read"
@@ -125,3 +127,15 @@ async def test_broken_log_handler_hurts_nobody(kind: type[Recorder]) -> None:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+async def test_cancellation_by_a_forced_stop_is_no_failure(log: pytest.LogCaptureFixture) -> None:
+    """Trap 36. Its callers know of the stop already."""
+    batcher = AsyncRecorder(max_queue_time=0)
+    batcher.hold()
+    future = batcher.process(1)
+    await settle()
+    await batcher.stop(force=True)
+    await settle()
+    assert isinstance(told(future), BatcherStoppedError)
+    assert ours(log, logging.ERROR) == []

@@ -113,6 +113,33 @@ async def test_task_factory_that_raises_loses_no_other_batcher(clock: Clock) -> 
         await batcher.stop()
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_interrupt_inside_our_callback_loses_no_other_batcher(
+    clock: Clock, interrupt: type[BaseException]
+) -> None:
+    """Scenario 92. Scenario 62."""
+    loop = asyncio.get_running_loop()
+    batchers = [AsyncRecorder(max_queue_time=1) for _ in range(5)]
+    futures = [batcher.process(index) for index, batcher in enumerate(batchers)]
+    interrupts = [interrupt(), interrupt()]
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        if interrupts:
+            coroutine.close()
+            raise interrupts.pop()  # as a signal's handler would, had it come now
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    clock.advance(2)
+    answers = await finished(*futures)
+    loop.set_task_factory(None)
+    told = {answer for answer in answers if not isinstance(answer, interrupt)}
+    assert len(told) == 3
+    assert told < set(range(5))
+    for batcher in batchers:
+        await batcher.stop()
+
+
 @both
 def test_loop_inside_a_callback_of_another_works(kind: type[Recorder]) -> None:
     """Scenario 92. Scenario 87."""

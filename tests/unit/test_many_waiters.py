@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import LONG, AsyncRecorder, Recorder, both
+from support import LONG, AsyncRecorder, Recorder, SyncRecorder, both
 
 from async_batcher import BatcherStoppedError
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CALLERS = 20_000
+BURST = int(os.environ.get("AB_BURST", "50000"))
 PIECE = 5_000
 """No iteration of a loop tells more callers than that."""
 
@@ -68,6 +71,7 @@ def fail(batch: list[Any]) -> Any:
     raise Noted("no")
 
 
+@pytest.mark.thread_unsafe(reason="the class of the error counts for all threads")
 @both
 async def test_callers_of_a_failed_batch_are_told_in_pieces(kind: type[Recorder]) -> None:
     """Scenario 7."""
@@ -85,6 +89,7 @@ async def test_callers_of_a_failed_batch_are_told_in_pieces(kind: type[Recorder]
         assert rounds.most <= PIECE
 
 
+@pytest.mark.thread_unsafe(reason="the class of the error counts for all threads")
 @both
 async def test_errors_of_a_failed_batch_are_made_in_pieces(kind: type[Recorder]) -> None:
     """Scenario 7."""
@@ -99,6 +104,7 @@ async def test_errors_of_a_failed_batch_are_made_in_pieces(kind: type[Recorder])
         assert rounds.most <= PIECE
 
 
+@pytest.mark.thread_unsafe(reason="the class of the error counts for all threads")
 @both
 @pytest.mark.parametrize("returns_exceptions", [False, True])
 async def test_errors_of_process_many_are_made_in_pieces(
@@ -153,4 +159,36 @@ async def test_results_of_a_batch_are_told_in_pieces() -> None:
             batcher.flush()
             await asyncio.wait(futures)
         assert [future.result() for future in futures] == list(range(CALLERS))
+        assert rounds.most <= PIECE
+
+
+@both
+@pytest.mark.timeout(60 + BURST // 5000)
+@pytest.mark.parametrize("size", [-1, 1000])
+async def test_burst_of_one_tick_is_told_in_pieces(kind: type[Recorder], size: int) -> None:
+    """Scenario 78."""
+    rounds = Rounds()
+    async with kind(max_queue_time=0, max_batch_size=size) as batcher:
+        with rounds.counted():
+            futures = [batcher.process(item) for item in range(BURST)]
+            for future in futures:
+                future.add_done_callback(rounds.note)
+            await asyncio.wait(futures)
+        assert [future.result() for future in futures] == list(range(BURST))
+        assert rounds.most <= PIECE
+
+
+@pytest.mark.timeout(60 + BURST // 5000)
+async def test_batches_that_ended_while_the_loop_was_blocked_are_told_in_pieces() -> None:
+    """Scenario 78. Scenario 79."""
+    rounds = Rounds()
+    async with SyncRecorder(max_queue_time=0, max_batch_size=1000) as batcher:
+        futures = [batcher.process(item) for item in range(BURST)]
+        for future in futures:
+            future.add_done_callback(rounds.note)
+        with rounds.counted():
+            while len(batcher.items) < BURST:
+                time.sleep(0.001)  # the loop is blocked on purpose: that is the scenario
+            await asyncio.wait(futures)
+        assert [future.result() for future in futures] == list(range(BURST))
         assert rounds.most <= PIECE

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
-from support import LONG, AsyncRecorder, Recorder, both, finished, outcome, settle
+from support import (
+    LONG,
+    PATIENCE,
+    AsyncRecorder,
+    Recorder,
+    SyncRecorder,
+    both,
+    finished,
+    outcome,
+    settle,
+)
 
 from async_batcher import QueueFullException
 
@@ -254,3 +265,21 @@ async def test_wait_for_space_inside_the_only_batch_is_an_error_and_not_a_deadlo
         with pytest.raises(RuntimeError):
             await batcher.process("outer")
         assert await asyncio.wrap_future(queued[0]) == "queued"
+
+
+async def test_item_of_a_cancelled_submit_is_not_sent_by_a_worker_that_is_faster() -> None:
+    """Trap 5. Its task has not run again when the worker takes what was admitted."""
+    async with SyncRecorder(max_queue_size=1, max_batch_size=1, max_queue_time=0) as batcher:
+        held = await batcher.busy()
+        queued = batcher.process("queued")
+        waiting = asyncio.create_task(batcher.submit("gone"))
+        await settle()
+        waiting.cancel()
+        batcher.release()
+        give_up = time.monotonic() + PATIENCE  # the loop stands still meanwhile
+        while batcher.stats.queued > 0 and time.monotonic() < give_up:
+            time.sleep(0.001)
+        await finished(held, queued)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert "gone" not in batcher.items

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import AsyncRecorder, finished, settle, told
+from support import LONG, LOOP_NAME, AsyncRecorder, finished, new_loop, run, settle, told
+
+from async_batcher import BatchCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,9 +43,8 @@ async def factory() -> AsyncIterator[Halfway]:
 
 async def fail(batcher: AsyncRecorder, factory: Halfway) -> list[Any]:
     """Return what the callers get of a batch whose task cannot be had."""
-    futures = [batcher.process(item) for item in range(3)]
     factory.fails = True
-    batcher.flush()
+    futures = [batcher.process(item) for item in range(3)]
     answers = await finished(*futures)
     factory.fails = False
     await asyncio.wait(factory.made)
@@ -73,3 +75,115 @@ async def test_batch_whose_task_factory_failed_gives_its_permit_back(factory: Ha
         assert await batcher.process("fine") == "fine"
         await batcher.idle()
         assert (batcher.peak, batcher.stats.running) == (1, 0)
+
+
+async def test_batch_whose_task_factory_fails_for_long_is_refused_in_pieces(
+    factory: Halfway,
+) -> None:
+    """Trap 11. Each piece in an iteration of its own: no deep recursion."""
+    async with AsyncRecorder(max_queue_time=LONG, max_batch_size=2) as batcher:
+        batcher.hold()
+        first = batcher.process_many(range(2))
+        await settle()
+        factory.fails = True
+        rest = [batcher.process(item) for item in range(4000)]
+        batcher.release()
+        assert await first == [0, 1]
+        answers = await finished(*rest)
+        factory.fails = False
+        assert {type(answer) for answer in answers} == {LookupError}
+        for task in factory.made:
+            told(task)
+
+
+class Dropper:
+    """A task factory that does not run what it is given, while `drops`."""
+
+    drops = True
+
+    def __init__(self, closes: bool) -> None:
+        self.closes = closes
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Future[Any]:
+        if not self.drops:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        if self.closes:
+            coroutine.close()
+        return loop.create_future()
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_batch_that_a_task_factory_drops_is_rejected(closes: bool) -> None:
+    """Trap 11."""
+    async with AsyncRecorder(max_queue_time=0) as batcher:
+        dropper = Dropper(closes)
+        asyncio.get_running_loop().set_task_factory(dropper)
+        future = batcher.process(1)
+        dropper.drops = False
+        with pytest.raises(BatchCancelledError):
+            await future
+        assert await batcher.process("fine") == "fine"
+
+
+# ---- a task that was started for a batch and has not cut it yet ----
+
+
+def unstarted() -> list[asyncio.Task[Any]]:
+    """Every task of the running loop but the current one."""
+    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_items_survive_the_cancellation_of_a_task_that_has_not_cut() -> None:
+    """Scenario 22."""
+    async with AsyncRecorder(max_queue_time=0) as batcher:
+        future = batcher.process(1)
+        for task in unstarted():
+            task.cancel()
+        assert await future == 1
+        assert batcher.seen == [[1]]
+
+
+async def test_batch_grows_until_its_task_runs() -> None:
+    """Trap 19."""
+    async with AsyncRecorder(max_queue_time=0) as batcher:
+        futures = [batcher.process(1)]
+        asyncio.get_running_loop().call_soon(lambda: futures.append(batcher.process(2)))
+        await finished(*futures)
+        await finished(*futures)
+        assert batcher.items == [1, 2]
+
+
+async def test_callers_that_come_back_at_once_share_the_next_batch() -> None:
+    """Trap 20. They are told before the next batch is cut, though there is no window."""
+
+    async def caller() -> None:
+        for item in range(5):
+            await batcher.process(item)
+
+    async with AsyncRecorder(max_queue_time=0) as batcher:
+        await asyncio.gather(*(caller() for _ in range(10)))
+        assert [len(batch) for batch in batcher.seen] == [10] * 5
+
+
+@pytest.mark.skipif(LOOP_NAME == "uvloop", reason="it goes round once more before it stops")
+def test_loop_closed_over_a_task_that_has_not_cut_is_silent() -> None:
+    """Scenario 36. But for the one warning of items that are left."""
+    batcher = AsyncRecorder(max_queue_time=0)
+    loop = new_loop()
+    errors: list[Any] = []
+    loop.set_exception_handler(lambda _loop, context: errors.append(context))
+
+    def leave() -> None:
+        batcher.process(1)
+        raise SystemExit  # which ends the loop at once
+
+    loop.call_soon(leave)
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    with pytest.warns(ResourceWarning, match="1 item"):
+        loop.close()
+    gc.collect()
+    assert errors == []
+    assert run(batcher.call(2)) == 2
