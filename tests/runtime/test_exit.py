@@ -81,6 +81,32 @@ future = batcher.process_threadsafe(1)
 begun.wait()
 """
 
+NEVER_ENDS = """
+import asyncio, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from scripted import Sync, run
+
+never, begun = threading.Event(), threading.Event()
+
+class Endless(Sync):
+    def process_batch(self, batch):
+        begun.set()
+        never.wait()
+        return batch
+
+async def main():
+    future = batcher.process(1)
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+    try:
+        await batcher.stop(timeout=0.01)
+    except (TimeoutError, asyncio.TimeoutError):
+        print(type(future.exception()).__name__, flush=True)
+
+batcher = Endless(max_queue_time=0)
+run(main())
+"""
+
 LATE = """
 import atexit, sys
 from scripted import Sync, Async, run
@@ -259,6 +285,11 @@ def test_exit_while_windows_pass_is_clean(tmp_path: Path, kind: str) -> None:
 def test_running_batch_may_end_before_the_process_does(tmp_path: Path, where: str) -> None:
     """Scenario 71."""
     assert clean_script(tmp_path, MID_BATCH, where) == "ended\n"
+
+
+def test_batch_that_never_ends_and_was_given_up_does_not_hold_the_exit_up(tmp_path: Path) -> None:
+    """Scenario 27. Scenario 71."""
+    assert clean_script(tmp_path, NEVER_ENDS) == "BatcherStoppedError\n"
 
 
 def test_late_sync_calls_are_refused_and_late_async_ones_work(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 from support import clean_script
+
+SUBINTERPRETERS = int(os.environ.get("AB_SUBINTERPRETERS", "10"))
 
 QUIET = """
 import logging, os, sys, threading
@@ -87,17 +90,19 @@ CODE = (
     "except ImportError:\\n pass\\n"
     "else:\\n raise SystemError('imported')\\n"
 )
-if sys.version_info >= (3, 13):
-    import _interpreters
-    number = _interpreters.create()
-    assert _interpreters.exec(number, CODE) is None
-    _interpreters.destroy(number)
-else:
-    import _xxsubinterpreters
-    number = _xxsubinterpreters.create()
-    _xxsubinterpreters.run_string(number, CODE)
-    _xxsubinterpreters.destroy(number)
-assert run(KINDS["async"]().call(1)) == 1
+batchers = [kind(max_queue_time=0.001) for kind in KINDS.values()]
+for round in range(int(sys.argv[1])):
+    if sys.version_info >= (3, 13):
+        import _interpreters
+        number = _interpreters.create()
+        assert _interpreters.exec(number, CODE) is None
+        _interpreters.destroy(number)
+    else:
+        import _xxsubinterpreters
+        number = _xxsubinterpreters.create()
+        _xxsubinterpreters.run_string(number, CODE)
+        _xxsubinterpreters.destroy(number)
+    assert [run(batcher.call(round)) for batcher in batchers] == [round] * 2
 """
 
 
@@ -137,4 +142,4 @@ def test_module_imports_alone_and_quietly(tmp_path: Path, name: str) -> None:
 )
 def test_import_in_a_subinterpreter_is_refused_and_harms_nobody(tmp_path: Path) -> None:
     """Scenario 75."""
-    clean_script(tmp_path, SUBINTERPRETER)
+    clean_script(tmp_path, SUBINTERPRETER, str(SUBINTERPRETERS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,22 +12,34 @@ from support import clean_script
 if TYPE_CHECKING:
     from pathlib import Path
 
+PRODUCED = int(os.environ.get("AB_PRODUCED", "4800"))
+PATIENCE_S = 50 + PRODUCED // 2000
+pytestmark = pytest.mark.timeout(PATIENCE_S + 10)
+
 PRODUCERS = """
 import asyncio, sys, threading
 from scripted import KINDS, run
 
 if sys.argv[2] == "tiny":
     sys.setswitchinterval(1e-6)
-count, each = 16, 300
+count, each = 32, int(sys.argv[3]) // 32
 totals = [0] * count
+told = [0] * (count * each)
+
+def count_up(item):
+    told[item] += 1
 
 async def main():
     async with KINDS[sys.argv[1]](max_batch_size=37, max_queue_time=0.0005) as batcher:
         await batcher.process(0)
 
         def produce(index):
-            futures = [batcher.process_threadsafe(index * each + n) for n in range(each)]
-            totals[index] = sum(future.result(45) for future in futures)
+            for start in range(0, each, 1000):
+                items = range(index * each + start, index * each + min(start + 1000, each))
+                futures = [batcher.process_threadsafe(item) for item in items]
+                for item, future in zip(items, futures):
+                    future.add_done_callback(lambda future, item=item: count_up(item))
+                    totals[index] += future.result(45)
 
         threads = [threading.Thread(target=produce, args=(index,)) for index in range(count)]
         for thread in threads:
@@ -37,6 +50,7 @@ async def main():
 
 run(main())
 assert sum(totals) == sum(range(count * each))
+assert told == [1] * (count * each)
 """
 
 COLLECTING = """
@@ -116,28 +130,67 @@ run(main())
 """
 
 LAST_REFERENCE = """
-import gc, threading
+import gc, os, sys, threading, weakref
 from concurrent.futures import ThreadPoolExecutor
-from scripted import Sync, run
+from scripted import Async, Sync, new_loop
 
-class Item:
+class Noted:
     def __del__(self):
-        threads.append(threading.current_thread())
+        threads.append(threading.get_native_id())
 
-threads = []
-
-class Dropping(Sync):
+class Dropping(Noted, Sync):
     def process_batch(self, batch):
-        holder.clear()
-        gc.collect()
+        if where == "batch":
+            holder.clear()
+            gc.collect()
         return [None] * len(batch)
 
+def drop():
+    holder.clear()
+
+def collect():
+    holder[0].itself = holder[0]
+    holder.clear()
+    gc.collect()
+
+def elsewhere(target):
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+
+threads, where = [], sys.argv[1]
+waiting, loop = Async(max_queue_time=3600), new_loop()
+
+async def begin():
+    waiting.process(1).cancel()
+
+loop.run_until_complete(begin())
+(native,) = set(map(int, os.listdir("/proc/self/task"))) - {threading.get_native_id()}
 with ThreadPoolExecutor(1) as executor:
     for options in ({}, {"executor": executor}):
         for _ in range(20):
-            holder = [Dropping(max_queue_time=0, **options)]
-            assert holder[0].process_threadsafe(Item()).result(30) is None
+            holder = [Dropping(max_queue_time=0.0001, **options)]
+            gone = weakref.ref(holder[0])
+            future = holder[0].process_threadsafe(Noted())
+            if where == "thread":
+                elsewhere(drop)
+            assert future.result(30) is None
+            if where == "executor":
+                executor.submit(drop).result(30)
+            elif where == "collection":
+                elsewhere(collect)
+            elif where == "callback":
+                future.add_done_callback(lambda future: drop())
+            holder.clear()
+            del future
+            while gone() is not None:
+                gc.collect()
 gc.collect()
+while len(threads) < 80:
+    gc.collect()
+assert native not in threads
+assert str(native) in os.listdir("/proc/self/task")
+loop.close()
 """
 
 STOP_ELSEWHERE = """
@@ -195,7 +248,7 @@ def test_threaded_producers_lose_and_double_nothing(
     tmp_path: Path, kind: str, interval: str
 ) -> None:
     """Scenario 54. Scenario 55. Trap 47."""
-    clean_script(tmp_path, PRODUCERS, kind, interval)
+    clean_script(tmp_path, PRODUCERS, kind, interval, str(PRODUCED), timeout=PATIENCE_S)
 
 
 @kinds
@@ -208,7 +261,7 @@ def test_storm_of_collections_stops_nobody(tmp_path: Path, kind: str) -> None:
 def test_failed_start_of_a_worker_rejects_its_items_and_the_next_tries_again(
     tmp_path: Path,
 ) -> None:
-    """Scenario 99. Trap 52."""
+    """Scenario 99. Scenario 69. Trap 52."""
     assert clean_script(tmp_path, START_FAILS) == "rejected\n"
 
 
@@ -218,9 +271,11 @@ def test_five_thousand_instances_need_few_fds(tmp_path: Path) -> None:
     clean_script(tmp_path, INSTANCES)
 
 
-def test_last_reference_dropped_on_a_worker_joins_nothing(tmp_path: Path) -> None:
-    """Scenario 59."""
-    clean_script(tmp_path, LAST_REFERENCE)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("where", ["batch", "executor", "collection", "thread", "callback"])
+def test_last_reference_may_be_dropped_on_any_thread(tmp_path: Path, where: str) -> None:
+    """Scenario 59. Nothing of Python is destroyed on the native thread."""
+    clean_script(tmp_path, LAST_REFERENCE, where)
 
 
 def test_tasks_of_a_stop_on_another_thread_end_where_they_ran(tmp_path: Path) -> None:
