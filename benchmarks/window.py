@@ -1,28 +1,27 @@
-"""How late is a window?
+"""How late is a window, idle and beside a thread that computes?
 
-One caller awaits one item at a time with an otherwise idle loop; the time from ``process()`` to
-the start of ``process_batch``, less ``max_queue_time``, is how late the batch was. Beside it, in
-the same run, a window kept by ``loop.call_later``, which is what code without a thread of its own
-has.
-
-Run it on an idle machine: ``python -m benchmarks.window``.
+One caller awaits one item at a time; the time from process() to the start of process_batch, less
+max_queue_time, is how late the batch was. Beside it a window kept by loop.call_later, which is what
+code without a thread of its own has.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
+import functools
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
 from async_batcher import AsyncBatcher
+from benchmarks import harness
+from benchmarks.harness import Numbers, Target
 
-WINDOWS_S = (0.0002, 0.001, 0.01)
-TARGET_MS = 0.15
-"""How late a window of 0.2 ms may be at the median."""
+WINDOWS_MS = (0.2, 1.0, 10.0)
+WINDOWS = 300
+UNIT = "milliseconds late"
 
 
 class Stopwatch(AsyncBatcher[float, float]):
@@ -34,7 +33,7 @@ class Stopwatch(AsyncBatcher[float, float]):
         return [now - start for start in batch]
 
 
-async def wait_by_call_later(window_s: float) -> float:
+async def by_call_later(window_s: float) -> float:
     """Wait for a window as a timer of the event loop keeps it."""
     loop = asyncio.get_running_loop()
     fired: asyncio.Future[float] = loop.create_future()
@@ -43,51 +42,56 @@ async def wait_by_call_later(window_s: float) -> float:
     return await fired
 
 
-async def lateness_ms(
-    window_s: float, wait: Callable[[], Awaitable[float]], rounds: int
-) -> list[float]:
-    """Measure `rounds` windows; how late each was, in milliseconds, in ascending order."""
-    return sorted([(await wait() - window_s) * 1e3 for _ in range(rounds)])
+async def lateness(window_s: float, wait: Callable[[], Awaitable[float]]) -> Numbers:
+    """Measure windows one after another."""
+    count = max(20, harness.scaled(WINDOWS) // (3 if window_s > 0.005 else 1))
+    cuts = statistics.quantiles([(await wait() - window_s) * 1e3 for _ in range(count)], n=100)
+    return {"p50": cuts[49], "p99": cuts[98]}
 
 
-def quantile(ascending: list[float], q: float) -> float:
-    """Return the value below which a share `q` of the ascending values lies."""
-    return ascending[min(len(ascending) - 1, int(q * len(ascending)))]
+async def ours(window_s: float) -> Numbers:
+    """A batcher's window."""
+    async with Stopwatch(max_queue_time=window_s) as batcher:
+        await batcher.process(time.perf_counter())
+        return await lateness(window_s, lambda: batcher.process(time.perf_counter()))
 
 
-async def measure(rounds: int) -> list[dict[str, float | str]]:
-    """Measure every window both ways, in turn."""
-    rows: list[dict[str, float | str]] = []
-    for window_s in WINDOWS_S:
-        async with Stopwatch(max_queue_time=window_s) as batcher:
-            ways: dict[str, Callable[[], Awaitable[float]]] = {
-                "async_batcher": lambda b=batcher: b.process(time.perf_counter()),  # type: ignore[misc]
-                "call_later": lambda w=window_s: wait_by_call_later(w),  # type: ignore[misc]
-            }
-            for name, wait in ways.items():
-                late = await lateness_ms(window_s, wait, rounds)
-                rows.append(
-                    {
-                        "window_ms": window_s * 1e3,
-                        "way": name,
-                        "p50_ms": round(statistics.median(late), 4),
-                        "p99_ms": round(quantile(late, 0.99), 4),
-                    }
-                )
-    return rows
+async def call_later(window_s: float) -> Numbers:
+    """A timer's window."""
+    return await lateness(window_s, lambda: by_call_later(window_s))
 
 
-def main() -> int:
-    """Measure, print a line of JSON for each row, and say whether the target is met."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=500, help="windows of each length and way")
-    rows = asyncio.run(measure(parser.parse_args().rounds))
-    for row in rows:
-        print(json.dumps(row))
-    is_met = float(rows[0]["p50_ms"]) <= TARGET_MS
-    print(f"0.2 ms window: {rows[0]['p50_ms']} ms late at the median, target {TARGET_MS} ms")
-    return 0 if is_met else 1
+def beside(is_busy: bool, start: Callable[[float], object], window_ms: float) -> Numbers:
+    """Measure alone, or beside a thread that computes all the time."""
+    ends = threading.Event()
 
+    def compute() -> None:
+        while not ends.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    if is_busy:
+        thread.start()
+    try:
+        return harness.run(start(window_ms / 1e3))  # type: ignore[arg-type]
+    finally:
+        ends.set()
+        if is_busy:
+            thread.join()
+
+
+CASES = {
+    f"{name}, {window_ms:g} ms{', busy' * is_busy}": functools.partial(
+        beside, is_busy, start, window_ms
+    )
+    for is_busy in (False, True)
+    for window_ms in WINDOWS_MS
+    for name, start in (("ours", ours), ("call_later", call_later))
+}
+TARGETS = [
+    Target(f"{window_ms:g} ms, p50, idle", f"ours, {window_ms:g} ms.p50", at_most=0.15)
+    for window_ms in WINDOWS_MS
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.main("window", sys.modules[__name__])
