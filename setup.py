@@ -11,6 +11,7 @@ Environment variables, for development builds:
 from __future__ import annotations
 
 import os
+import subprocess
 from glob import glob
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def wanted(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
+def hardening(command: list[str]) -> list[str]:
+    """What the compiler and CFLAGS do not harden by themselves, where they optimise.
+
+    Asked of the compiler: a second value of _FORTIFY_SOURCE is a warning, a lower one a loss.
+    """
+    asked = [*command, "-O2", "-dM", "-E", "-x", "c", os.devnull]
+    known = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    if "__OPTIMIZE__" not in known:
+        return []
+    flags = []
+    if "_FORTIFY_SOURCE" not in known:
+        flags += ["-D_FORTIFY_SOURCE=2"]
+    if "__SSP_" not in known and "-fno-stack-protector" not in command:
+        flags += ["-fstack-protector-strong"]
+    return flags
+
+
 def msvc_flags() -> tuple[list[str], list[str]]:
     compile_args = ["/std:c11", "/experimental:c11atomics", "/W3"]
     if wanted("AB_DEBUG"):
@@ -31,7 +49,7 @@ def msvc_flags() -> tuple[list[str], list[str]]:
     return compile_args, []
 
 
-def unix_flags() -> tuple[list[str], list[str]]:
+def unix_flags(command: list[str]) -> tuple[list[str], list[str]]:
     compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-fvisibility=hidden", "-pthread"]
     link_args = ["-pthread"]
     sanitizers = os.environ.get("AB_SANITIZE", "")
@@ -40,7 +58,7 @@ def unix_flags() -> tuple[list[str], list[str]]:
     elif sanitizers:
         compile_args += ["-O1", "-g"]
     else:
-        compile_args += ["-O2"]
+        compile_args += ["-O2", *hardening(command)]
     if sanitizers:
         compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
         link_args += [f"-fsanitize={sanitizers}"]
@@ -57,7 +75,7 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         is_msvc = self.compiler.compiler_type == "msvc"
-        flags = msvc_flags() if is_msvc else unix_flags()
+        flags = msvc_flags() if is_msvc else unix_flags(self.compiler.compiler_so)
         ext.extra_compile_args, ext.extra_link_args = flags
         ext.depends.append(self.record_of(flags))
         super().build_extension(ext)
