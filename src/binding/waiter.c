@@ -148,7 +148,7 @@ ab_waiter_is_done(struct ab_state *state, PyObject *waiter)
     int is_done = ab_is_true_and_drop(answer);
     if (is_done < 0) {
         ab_report_error(waiter);
-        return 1; // nothing can be told to it
+        return 0; // whoever tells it finds out
     }
     return is_done;
 }
@@ -164,7 +164,7 @@ ab_waiter_begin(struct ab_state *state, PyObject *waiter)
         waiter, state->str_set_running_or_notify_cancel));
     if (waits < 0) {
         ab_report_error(waiter);
-        return 0;
+        return 1; // its caller still waits
     }
     return waits;
 }
@@ -291,6 +291,7 @@ void
 ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
                PyObject *value, enum ab_answer answer)
 {
+    PyObject *future = ab_waiter_future(state, waiter);
     int status =
         is_group(state, waiter)
             ? tell_group(state, Group_CAST(waiter), index, value, answer)
@@ -299,12 +300,16 @@ ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
         return;
     }
     PyObject *error = PyErr_GetRaisedException();
-    // A concurrent.futures.Future may be cancelled by another thread just now.
-    if (!ab_waiter_is_done(state, waiter)) {
-        PyErr_SetRaisedException(error);
-        ab_report_error(waiter);
+    // Otherwise a thread cancelled a concurrent.futures.Future just now.
+    if (!ab_waiter_is_done(state, future)) {
+        // Memory ran out, or a signal handler raised: who is told nothing
+        // waits for ever.
+        status = future != waiter ? set_value(state, future, error, true)
+                                  : set_future(state, waiter, value, answer);
+        if (status < 0) {
+            ab_report_error(waiter);
+        }
     }
-    else {
-        Py_DECREF(error);
-    }
+    PyErr_SetRaisedException(error);
+    ab_drop_error();
 }
