@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 LONG = 3600.0
 """A window that no test waits for, in seconds."""
+FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+"""Whether this build of CPython is a free-threaded one."""
 SLOWNESS = float(os.environ.get("AB_TEST_SLOWNESS", "1"))
 """How many times longer everything may take, under a sanitizer."""
 PATIENCE = 30.0 * SLOWNESS

@@ -156,7 +156,7 @@ new_task(Batcher *self, PyObject *run, PyObject *loop)
 void
 ab_start_run(Batcher *self, PyObject *loop)
 {
-    if (atomic_exchange(&self->starts_run, true)) {
+    if (ab_mark_set(&self->starts_run)) {
         // Starting one failed, or asked for another: not from inside it.
         ab_post_own(self, loop);
         return;
@@ -169,7 +169,7 @@ ab_start_run(Batcher *self, PyObject *loop)
         }
         ab_reject_due(self, loop);
     }
-    atomic_store(&self->starts_run, false);
+    ab_mark_clear(&self->starts_run);
     Py_XDECREF(task);
     Py_XDECREF(run); // the last reference, if the factory dropped it
 }

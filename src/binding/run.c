@@ -149,7 +149,7 @@ reject(Run *self)
 void
 ab_run_drop(Run *self)
 {
-    bool is_due = self->is_due && !atomic_load(&self->batcher->starts_run);
+    bool is_due = self->is_due && !ab_mark_is_set(&self->batcher->starts_run);
     self->is_due = false;
     if (is_due || self->batch != NULL) {
         reject(self);

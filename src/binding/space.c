@@ -30,7 +30,7 @@ wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
         return NULL;
     }
     // From here on a cancelled item in the queue is noticed at once.
-    atomic_store(&self->sweeps_soon, false);
+    ab_mark_clear(&self->sweeps_soon);
     ab_watch_queued(self, loop);
     ab_batcher_alert_loops(self->core, loop);
     ab_deliver(self, loop);

@@ -13,6 +13,7 @@
 #include "binding/compat.h"
 #include "core/batch.h"
 #include "core/outbox.h"
+#include "core/registry.h"
 
 /* Interned names of methods and keywords. */
 #define AB_NAMES(X)                                                           \
@@ -100,11 +101,11 @@ typedef struct {
     int64_t default_cost;    // of an item that has none of those
     PyObject *context; /* owned: where every batch's context comes from */
     bool is_initialized;
-    atomic_bool is_inspected; // process_batch was looked at: ab_inspect
-    bool is_keyword;          // it takes its list as `batch=`
-    bool has_cost;            // items are asked for their cost
-    atomic_bool sweeps_soon;  // a loop was asked to call _sweep
-    atomic_bool starts_run;   // ab_start_run is at it
+    atomic_bool is_inspected;   // process_batch was looked at: ab_inspect
+    bool is_keyword;            // it takes its list as `batch=`
+    bool has_cost;              // items are asked for their cost
+    struct ab_mark sweeps_soon; // a loop was asked to call _sweep
+    struct ab_mark starts_run;  // ab_start_run is at it
     // Who runs the one batch of a batcher with concurrency 1 right now.
     atomic_ulong inside_thread; // 0: nobody
     PyObject *inside_task;      /* borrowed; alive while it steps */

@@ -153,7 +153,7 @@ Run_send(PyObject *op, PyObject *value, PyObject **out)
     *out = NULL;
     if (self->is_due) {
         *out = Py_NewRef(Py_None);
-        if (atomic_load(&self->batcher->starts_run)) {
+        if (ab_mark_is_set(&self->batcher->starts_run)) {
             return PYGEN_NEXT; // an eager task: the batch is still gathering
         }
         if (!cut(self)) {

@@ -149,7 +149,7 @@ PyObject *
 Batcher_sweep(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     Batcher *self = Batcher_CAST(op);
-    atomic_store(&self->sweeps_soon, false);
+    ab_mark_clear(&self->sweeps_soon);
     PyObject *loop = ab_running_loop(self->state);
     PyObject *answer = sweep_and_deliver(self, loop);
     Py_XDECREF(loop);
@@ -176,7 +176,7 @@ Batcher_on_done(PyObject *op, PyObject *future)
         return sweep_and_deliver(self, NULL);
     }
     PyObject *answer = Py_NewRef(Py_None);
-    if (!atomic_exchange(&self->sweeps_soon, true)) {
+    if (!ab_mark_set(&self->sweeps_soon)) {
         PyObject *sweep = PyObject_GetAttr(op, state->str__sweep);
         Py_SETREF(answer, sweep == NULL
                               ? NULL

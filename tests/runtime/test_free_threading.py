@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
-from support import clean_script
+from support import FREE, clean_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +16,6 @@ EACH = int(os.environ.get("AB_EACH", "2000"))
 THREADS = 8
 PATIENCE_S = 50 + THREADS * EACH // 2000
 pytestmark = pytest.mark.timeout(PATIENCE_S + 10)
-FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 OPTIONS = ("-X", "gil=0") if FREE else ()
 kinds = pytest.mark.parametrize("kind", ["async", "sync"])
 

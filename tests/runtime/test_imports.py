@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from support import clean_script
+from support import FREE, clean_script
 
 SUBINTERPRETERS = int(os.environ.get("AB_SUBINTERPRETERS", "10"))
 
@@ -57,7 +56,7 @@ assert ours.level == logging.NOTSET
 assert all(isinstance(handler, logging.NullHandler) for handler in ours.handlers)
 """
 
-FREE = """
+GIL_STAYS_OFF = """
 import sys
 assert not sys._is_gil_enabled()
 import async_batcher
@@ -117,12 +116,10 @@ def test_use_changes_no_logging_configuration(tmp_path: Path) -> None:
     clean_script(tmp_path, LOGGING)
 
 
-@pytest.mark.skipif(
-    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded build"
-)
+@pytest.mark.skipif(not FREE, reason="needs a free-threaded build")
 def test_import_and_use_leave_the_gil_off(tmp_path: Path) -> None:
     """Scenario 56. Trap 47."""
-    clean_script(tmp_path, FREE, options=("-X", "gil=0"))
+    clean_script(tmp_path, GIL_STAYS_OFF, options=("-X", "gil=0"))
 
 
 def test_package_can_be_imported_afresh(tmp_path: Path) -> None:
