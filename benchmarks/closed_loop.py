@@ -17,7 +17,7 @@ from benchmarks.subjects import SUBJECTS, Process
 
 CALLERS = 1000
 SIZE = 100
-ITEMS = 400_000
+ITEMS = 100_000
 SLOW = {"async-batcher 0.2", "batched"}
 UNIT = "thousand items a second"
 
