@@ -26,7 +26,7 @@ ROUNDS = {
     "dynamic": 3,
     "one_caller": 5,
     "window": 1,
-    "busy_loop": 1,
+    "busy_loop": 3,
     "late_binding": 3,
     "scale": 1,
     "memory": 3,

@@ -83,33 +83,39 @@ async def longest_wait(kind: type[AsyncBatcher[Any, Any]], slice_ms: float) -> N
 
 
 def two_loops() -> Numbers:
-    """Two busy loops and one batcher: turns of the loops, and the longest wait."""
-    batcher = Sync(max_queue_time=0)
-    turns = [0, 0]
-    waits: list[float] = []
+    """Two busy loops that use one batcher, beside a batch that computes: what each gets done.
+
+    Without the batch nobody asks the loops to let others in, and CPython alone may starve one.
+    """
+    turns = [0, 0, 0]
     ends = threading.Event()
 
+    class Work(AsyncBatcher[Any, Any]):
+        def process_batch(self, batch: list[Any]) -> list[Any]:
+            while not ends.is_set():
+                spin(0.001)
+                turns[2] += 1
+            return batch
+
+    batcher = Work(max_queue_time=0)
+    known = threading.Barrier(2)
+
     async def loop(number: int) -> None:
-        while not ends.is_set():
+        future = batcher.process(number)
+        known.wait()
+        end = time.perf_counter() + TURNS_S
+        while time.perf_counter() < end and not ends.is_set():
             spin(0.002)
             turns[number] += 1
             await asyncio.sleep(0)
-
-    async def items() -> None:
-        busy = asyncio.create_task(loop(0))
-        for item in range(harness.scaled(ITEMS)):
-            start = time.perf_counter()
-            await batcher.process(item)
-            waits.append(time.perf_counter() - start)
         ends.set()
-        await busy
-        await batcher.stop()
+        await future
 
     other = threading.Thread(target=lambda: asyncio.run(loop(1)))
     other.start()
-    harness.run(items())
+    harness.run(loop(0))
     other.join()
-    return {"longest": max(waits) * 1e3, "fewer turns over more": min(turns) / max(turns)}
+    return {"fewest turns over most": min(turns) / max(turns)}
 
 
 async def turns_beside(work: Any) -> Numbers:
@@ -158,7 +164,7 @@ TARGETS = [
         for name in KINDS
         for slice_ms in SLICES_MS
     ),
-    Target("two busy loops both go on", "two busy loops.fewer turns over more", at_least=0.1),
+    Target("two busy loops both go on", "two busy loops.fewest turns over most", at_least=0.1),
     Target("turns kept beside computing", "beside computing.kept", at_least=0.4),
     Target("turns kept beside sleeping", "beside sleeping.kept", at_least=0.95),
 ]

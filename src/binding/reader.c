@@ -18,7 +18,7 @@
 #endif
 
 #define AB_TELL_BUDGET 1024 // waiters told in one loop iteration
-#define AB_YIELD_NS 20000   // how long a loop stays detached to let others in
+#define AB_YIELD_NS 200000  // how long a loop stays detached to let others in
 
 /* ---- the loop is gone ---- */
 

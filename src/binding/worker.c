@@ -108,6 +108,9 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     Worker *worker = PyCapsule_GetPointer(capsule, NULL);
     struct ab_batcher *core = worker->core;
     bool is_new = true, has_work;
+#ifndef Py_GIL_DISABLED
+    ab_yield_end(); // since it was started
+#endif
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
             has_work = wait_for_work(worker, is_new);
@@ -202,9 +205,15 @@ start_thread(Batcher *self)
     PyObject *thread = NULL;
     if (nothing != NULL) {
         count_worker(1);
+#ifndef Py_GIL_DISABLED
+        ab_yield_begin(); // a thread attaches before it runs anything
+#endif
         thread = start_with_signals_blocked(state, function, nothing, worker);
         if (thread == NULL) {
             count_worker(-1);
+#ifndef Py_GIL_DISABLED
+            ab_yield_end();
+#endif
         }
         Py_DECREF(nothing);
     }

@@ -99,6 +99,20 @@ async def main(executor):
 start(main)
 """
 
+BEGINS = """
+async def main(executor):
+    async with Sync(max_queue_time=0) as known, Sync(max_queue_time=0) as batcher:
+        await known.process(0)  # the loop is one that can be asked
+        run_only_while_others_sleep()
+        future = batcher.process(1)  # its worker inherits that, and has yet to begin
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        busy = Busy(asyncio.get_running_loop())
+        assert await future == 1
+        busy.is_over = True
+
+start(main)
+"""
+
 TWO_LOOPS = """
 ended = threading.Barrier(2)
 
@@ -164,6 +178,13 @@ def test_one_batch_after_another_begins_beside_a_busy_loop(
 ) -> None:
     """Scenario 94."""
     clean_script(tmp_path, BEGIN + ATTACHES, str(slice_s), str(MOST[slice_s]), host)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to leave SCHED_IDLE again")
+@slices
+def test_worker_begins_beside_a_busy_loop(tmp_path: Path, slice_s: float) -> None:
+    """Scenario 94."""
+    clean_script(tmp_path, BEGIN + BEGINS, str(slice_s), str(MOST[slice_s]), "own")
 
 
 @hosts
