@@ -81,6 +81,10 @@ ab_signals_restore_last(const struct ab_signals *before)
 static DWORD WINAPI
 thread_main(void *body)
 {
+#ifdef __linux__
+    // The kernel may be late by this much, 50 us where nothing is said.
+    (void)prctl(PR_SET_TIMERSLACK, 1UL);
+#endif
     ((void (*)(void))body)();
     return 0;
 }
@@ -99,6 +103,9 @@ ab_thread_start(void (*body)(void))
 #else
 
 #include <time.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 #define AB_SECOND_NS 1000000000
 #define AB_PENDING_ROUNDS 20 // of a millisecond each
@@ -231,6 +238,10 @@ ab_signals_restore_last(const struct ab_signals *before)
 static void *
 thread_main(void *body)
 {
+#ifdef __linux__
+    // The kernel may be late by this much, 50 us where nothing is said.
+    (void)prctl(PR_SET_TIMERSLACK, 1UL);
+#endif
     (*(void (**)(void))body)();
     return NULL;
 }
