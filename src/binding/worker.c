@@ -53,6 +53,23 @@ count_worker(int change)
     ab_mutex_unlock(&workers.mutex);
 }
 
+/* From here on a worker waits for the interpreter lock, where there is one. */
+static void
+begin_yield(void)
+{
+#ifndef Py_GIL_DISABLED
+    ab_yield_begin();
+#endif
+}
+
+static void
+end_yield(void)
+{
+#ifndef Py_GIL_DISABLED
+    ab_yield_end();
+#endif
+}
+
 /* ---- the thread ---- */
 
 typedef struct {
@@ -67,9 +84,7 @@ wait_for_work(Worker *worker, bool is_new)
     if (!ab_worker_wait(worker->core, is_new)) {
         return false;
     }
-#ifndef Py_GIL_DISABLED
-    ab_yield_begin(); // attaching is where starving begins
-#endif
+    begin_yield(); // attaching is where starving begins
     ab_signals_restore_last(&worker->signals);
     return true;
 }
@@ -108,9 +123,7 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     Worker *worker = PyCapsule_GetPointer(capsule, NULL);
     struct ab_batcher *core = worker->core;
     bool is_new = true, has_work;
-#ifndef Py_GIL_DISABLED
-    ab_yield_end(); // since it was started
-#endif
+    end_yield(); // since it was started
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
             has_work = wait_for_work(worker, is_new);
@@ -126,9 +139,7 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
         }
         struct ab_signals unblocked; // until the next batch
         ab_signals_block(&unblocked);
-#ifndef Py_GIL_DISABLED
-        ab_yield_end();
-#endif
+        end_yield();
     }
     deliver_last(core);
     // Attached until the thread state is gone: whoever waits for this count
@@ -205,15 +216,11 @@ start_thread(Batcher *self)
     PyObject *thread = NULL;
     if (nothing != NULL) {
         count_worker(1);
-#ifndef Py_GIL_DISABLED
-        ab_yield_begin(); // a thread attaches before it runs anything
-#endif
+        begin_yield(); // a thread attaches before it runs anything
         thread = start_with_signals_blocked(state, function, nothing, worker);
         if (thread == NULL) {
             count_worker(-1);
-#ifndef Py_GIL_DISABLED
-            ab_yield_end();
-#endif
+            end_yield();
         }
         Py_DECREF(nothing);
     }
