@@ -168,7 +168,10 @@ for n in range(80):
     judge(futures, lost)
     failures += bool(lost) or len(unraised) > 0
     unraised.clear()
-    loop.close()
+    try:
+        loop.close()
+    except RuntimeError:  # where memory failed as it ended, uvloop takes itself to run on
+        assert lost
     run(batcher.stop(timeout=20))
     assert batcher.stats.queued == batcher.stats.running == 0
 assert answers.count(None) > 20 and failures > 0, (answers, failures)
