@@ -12,24 +12,28 @@ struct sweep {
     PyObject *waiters[AB_SWEEP_ENTRIES]; /* owned */
     uint64_t numbers[AB_SWEEP_ENTRIES];
     size_t count;
+    struct ab_cursor next;
+    uint64_t losses; // of the queue when `next` was its
 };
+
 /* Strong references to the next waiters: a call of `done` may let anything
  * happen to the queue. */
 static void
-look_at_some(struct ab_batcher *core, uint64_t *from, size_t most,
-             struct sweep *sweep)
+look_at_some(struct ab_batcher *core, size_t most, struct sweep *sweep)
 {
+    struct ab_queue *queue = &core->synced_data.queue;
     sweep->count = 0;
     ab_mutex_lock(&core->mutex);
-    struct ab_cursor cursor = ab_queue_walk(&core->synced_data.queue, *from);
+    if (sweep->next.chunk == NULL || sweep->losses != queue->losses) {
+        sweep->next = ab_queue_walk(queue, sweep->next.number);
+        sweep->losses = queue->losses;
+    }
     struct ab_entry *entry;
     while (sweep->count < most &&
-           (entry = ab_queue_next(&core->synced_data.queue, &cursor)) !=
-               NULL) {
+           (entry = ab_queue_next(queue, &sweep->next)) != NULL) {
         sweep->waiters[sweep->count] = Py_NewRef((PyObject *)entry->waiter);
-        sweep->numbers[sweep->count++] = cursor.number - 1;
+        sweep->numbers[sweep->count++] = sweep->next.number - 1;
     }
-    *from = cursor.number;
     ab_mutex_unlock(&core->mutex);
 }
 
@@ -64,11 +68,11 @@ void
 ab_sweep(Batcher *self, PyObject *loop, bool only_head)
 {
     struct sweep sweep;
-    uint64_t from = 0;
+    sweep.next = (struct ab_cursor){0};
     size_t most = only_head ? 1 : AB_SWEEP_ENTRIES;
     size_t dropped, dropped_in_all = 0;
     do {
-        look_at_some(self->core, &from, most, &sweep);
+        look_at_some(self->core, most, &sweep);
         dropped = drop_done(self, loop, &sweep);
         dropped_in_all += dropped;
     } while (sweep.count == most && (!only_head || dropped > 0));
