@@ -6,11 +6,10 @@ Batches of 1,000 by a trivial async function.
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import time
 
-from benchmarks import harness
+from benchmarks import harness, subjects
 from benchmarks.harness import Numbers, Target
 from benchmarks.subjects import SUBJECTS
 
@@ -32,20 +31,9 @@ async def measure(subject: str) -> Numbers:
     return {"rate": rate}
 
 
-def case(subject: str, loop: str) -> Numbers:
-    """Measure one subject on one kind of loop."""
-    return harness.run(measure(subject), loop)
-
-
-CASES = {
-    **{name: functools.partial(case, name, "asyncio") for name in SUBJECTS},
-    **{f"{name} on uvloop": functools.partial(case, name, "uvloop") for name in ("ours", "floor")},
-}
+CASES = subjects.cases(measure)
 TARGETS = [
-    Target("over the floor", "ours.rate", "floor.rate", at_least=1.0),
-    Target(
-        "over the floor, on uvloop", "ours on uvloop.rate", "floor on uvloop.rate", at_least=1.0
-    ),
+    *subjects.TO_THE_FLOOR,
     Target("over async-batcher 0.2", "ours.rate", "async-batcher 0.2.rate", at_least=3.5),
 ]
 

@@ -7,11 +7,10 @@ answer to the last.
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import time
 
-from benchmarks import harness
+from benchmarks import harness, subjects
 from benchmarks.harness import Numbers, Target
 from benchmarks.subjects import SUBJECTS, Process
 
@@ -38,20 +37,9 @@ async def measure(subject: str) -> Numbers:
         return {"rate": count * CALLERS / (time.perf_counter() - start) / 1e3}
 
 
-def case(subject: str, loop: str) -> Numbers:
-    """Measure one subject on one kind of loop."""
-    return harness.run(measure(subject), loop)
-
-
-CASES = {
-    **{name: functools.partial(case, name, "asyncio") for name in SUBJECTS},
-    **{f"{name} on uvloop": functools.partial(case, name, "uvloop") for name in ("ours", "floor")},
-}
+CASES = subjects.cases(measure)
 TARGETS = [
-    Target("over the floor", "ours.rate", "floor.rate", at_least=1.0),
-    Target(
-        "over the floor, on uvloop", "ours on uvloop.rate", "floor on uvloop.rate", at_least=1.0
-    ),
+    *subjects.TO_THE_FLOOR,
     Target("over async-batcher 0.2", "ours.rate", "async-batcher 0.2.rate", at_least=4),
     Target("over aiodataloader", "ours.rate", "aiodataloader.rate", at_least=1.5),
 ]

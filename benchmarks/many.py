@@ -5,7 +5,6 @@ Beside it the same items through one gather of async-batcher 0.2, which has no s
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from typing import Any
@@ -44,12 +43,12 @@ def ancestor() -> Numbers:
     sys.modules.pop("async_batcher")
     for name in [name for name in sys.modules if name.startswith("async_batcher.")]:
         del sys.modules[name]
-    return burst.case("async-batcher 0.2", "asyncio")
+    return burst.CASES["async-batcher 0.2"]()
 
 
 CASES = {
     "process_many": lambda: harness.run(measure()),
-    "ours, gather": functools.partial(burst.case, "ours", "asyncio"),
+    "ours, gather": burst.CASES["ours"],
     "async-batcher 0.2, gather": ancestor,
 }
 TARGETS = [

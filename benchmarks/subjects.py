@@ -7,11 +7,15 @@ batch function is trivial, so that what is measured is the batching.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from benchmarks import harness
+from benchmarks.harness import Measure, Numbers, Target
 
 Process = Callable[[Any], Awaitable[Any]]
 Subject = Callable[[int], AbstractAsyncContextManager[Process]]
@@ -186,3 +190,25 @@ SUBJECTS: dict[str, Subject] = {
     "batched": batched,
     "bentoml": bentoml,
 }
+
+TO_THE_FLOOR = [
+    Target("over the floor", "ours.rate", "floor.rate", at_least=1.0),
+    Target(
+        "over the floor, on uvloop", "ours on uvloop.rate", "floor on uvloop.rate", at_least=1.0
+    ),
+]
+
+
+def cases(measure: Callable[[str], Coroutine[Any, Any, Numbers]]) -> dict[str, Measure]:
+    """Measure every subject on asyncio's loop, and ours and the floor on uvloop's as well."""
+
+    def case(subject: str, loop: str) -> Numbers:
+        return harness.run(measure(subject), loop)
+
+    return {
+        **{name: functools.partial(case, name, "asyncio") for name in SUBJECTS},
+        **{
+            f"{name} on uvloop": functools.partial(case, name, "uvloop")
+            for name in ("ours", "floor")
+        },
+    }

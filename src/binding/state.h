@@ -219,10 +219,11 @@ PyObject *ab_future_new(struct ab_state *state, PyObject *loop);
 /* The truth of a call's answer, whose reference is stolen; -1 of NULL. */
 int ab_is_true_and_drop(PyObject *answer);
 
-/* Has the waiter stopped waiting?  1 or 0. */
+/* Has the waiter stopped waiting?  1 or 0; 0 where asking failed. */
 int ab_waiter_is_done(struct ab_state *state, PyObject *waiter);
 
-/* The waiter's item goes into a batch: 0 if it does not wait any more. */
+/* The waiter's item goes into a batch: 0 if it does not wait any more, 1
+ * where asking failed. */
 int ab_waiter_begin(struct ab_state *state, PyObject *waiter);
 
 /* Nobody will tell it: its item was dropped because it had stopped waiting.  A
