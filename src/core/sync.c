@@ -81,10 +81,6 @@ ab_signals_restore_last(const struct ab_signals *before)
 static DWORD WINAPI
 thread_main(void *body)
 {
-#ifdef __linux__
-    // The kernel may be late by this much, 50 us where nothing is said.
-    (void)prctl(PR_SET_TIMERSLACK, 1UL);
-#endif
     ((void (*)(void))body)();
     return 0;
 }
