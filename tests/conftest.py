@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 import sys
 import threading
 import time
@@ -53,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
     thread.join()
     if LOOP_NAME == "uvloop" and not config.getoption("timeout_method", None):
         config.option.timeout_method = "thread"
+
+
+# A job in the background of a shell is started with it ignored, and passes that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_parallel(config: pytest.Config) -> bool:
