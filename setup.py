@@ -23,21 +23,26 @@ def wanted(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
-def hardening(command: list[str]) -> list[str]:
-    """What the compiler and CFLAGS do not harden by themselves, where they optimise.
+def hardening(command: list[str]) -> tuple[list[str], list[str]]:
+    """What distributions harden with, and the compiler and CFLAGS do not by themselves.
 
     Asked of the compiler: a second value of _FORTIFY_SOURCE is a warning, a lower one a loss.
     """
     asked = [*command, "-O2", "-dM", "-E", "-x", "c", os.devnull]
     known = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     if "__OPTIMIZE__" not in known:
-        return []
-    flags = []
+        return [], []
+    flags = ["-Wformat", "-Werror=format-security"]
     if "_FORTIFY_SOURCE" not in known:
         flags += ["-D_FORTIFY_SOURCE=2"]
     if "__SSP_" not in known and "-fno-stack-protector" not in command:
         flags += ["-fstack-protector-strong"]
-    return flags
+    if "__linux__" not in known:
+        return flags, []
+    flags += ["-fstack-clash-protection"]
+    if "__x86_64__" in known:
+        flags += ["-fcf-protection"]
+    return flags, ["-Wl,-z,relro", "-Wl,-z,now"]
 
 
 def msvc_flags() -> tuple[list[str], list[str]]:
@@ -58,7 +63,9 @@ def unix_flags(command: list[str]) -> tuple[list[str], list[str]]:
     elif sanitizers:
         compile_args += ["-O1", "-g"]
     else:
-        compile_args += ["-O2", *hardening(command)]
+        hard_compile_args, hard_link_args = hardening(command)
+        compile_args += ["-O2", *hard_compile_args]
+        link_args += hard_link_args
     if sanitizers:
         compile_args += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
         link_args += [f"-fsanitize={sanitizers}"]
