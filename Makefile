@@ -14,11 +14,11 @@ C_HEADERS := $(wildcard src/*/*.h)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help build demo test ctest pytest bench bench-quick asan tsan valgrind refleak fuzz \
+.PHONY: help build demo test ctest pytest endurance bench bench-quick asan tsan valgrind refleak fuzz \
 	soak analyze lint format clean FORCE
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # --- the package, in .venv ---------------------------------------------------
 
@@ -64,6 +64,8 @@ comma := ,
 CTEST_DIR := build/ctest$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 CTEST := $(CTEST_DIR)/ctest
 CTEST_DEFINES := -DAB_DEBUG
+# A child of a fork starts an aggregation thread of its own.
+CTEST_ENV := $(if $(findstring thread,$(SAN)),TSAN_OPTIONS="die_after_fork=0 $$TSAN_OPTIONS")
 CTEST_CFLAGS := -std=c11 -Wall -Wextra -Wshadow -Wpedantic -Wconversion -Werror \
 	-g $(if $(SAN),-O1 -fsanitize=$(SAN) -fno-omit-frame-pointer,-O0) \
 	$(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined) \
@@ -73,7 +75,7 @@ CTEST_OBJECTS := $(patsubst %.c,$(CTEST_DIR)/%.o,$(wildcard src/core/*.c) \
 
 ctest: ## Run the C tests; SAN=address,undefined or SAN=thread builds them so
 	@$(MAKE) --no-print-directory -j$(JOBS) $(CTEST)
-	$(CTEST) $(ARGS)
+	$(CTEST_ENV) $(CTEST) $(ARGS)
 
 $(CTEST): $(CTEST_OBJECTS)
 	$(CC) $(CTEST_CFLAGS) -o $@ $^
@@ -83,6 +85,17 @@ $(CTEST_DIR)/%.o: %.c Makefile
 	$(CC) $(CTEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(CTEST_OBJECTS:.o=.d)
+
+# How often what goes wrong rarely is tried: as often as the scenarios say.
+WHOLE := AB_EXITS=300 AB_FORKS=1000 AB_LOOPS=2000 AB_SUBINTERPRETERS=100 AB_BURST=1000000 \
+	AB_ROUNDS=1000000 AB_BLOCKED=200000 AB_PRODUCED=1000000 AB_EACH=1000000 AB_ITEMS=10000000 \
+	AB_OVERLOADS=200 AB_MODEL_EXAMPLES=2000
+WHOLE_TESTS := $(addprefix tests/runtime/test_,churn.py exit.py exit_mid_batch.py fork.py \
+	fork_inside.py fork_locks.py free_threading.py imports.py memory.py threads.py) \
+	$(addprefix tests/unit/test_,load.py many_waiters.py overload.py) tests/model
+
+endurance: $(STAMPS)/package $(STAMPS)/test ## Run the tests that count rounds, in full: an hour; TESTS=.. chooses
+	$(WHOLE) $(PY) -m pytest -q --timeout=3600 $(or $(TESTS),$(WHOLE_TESTS)) $(ARGS)
 
 # --- the same under instruments ----------------------------------------------
 
@@ -145,7 +158,8 @@ tsan: build/tsan/venv/ready ## Run the C tests, and those with threads on free-t
 
 refleak: build/refleak/venv/ready ## Count references on a debug build of CPython: no round may leave one
 	@$(call build_apart,build/refleak/venv/bin/python,refleak)
-	AB_TEST_SLOWNESS=2 $(call run_apart,refleak,build/refleak/venv) --timeout=240 tests/runtime/test_refleak.py $(ARGS)
+	AB_TEST_SLOWNESS=2 $(call run_apart,refleak,build/refleak/venv) --timeout=240 tests/runtime/test_refleak.py \
+		tests/runtime/test_reentry.py $(ARGS)
 
 valgrind: ## Run the C tests under valgrind's memcheck; ARGS="queue batch." chooses
 	@$(call need,valgrind,valgrind)
@@ -179,9 +193,11 @@ analyze: $(STAMPS)/venv ## Check the C files by clang-tidy and gcc -fanalyzer
 	printf '%s\n' $(C_SOURCES) | xargs -P $(JOBS) -n 1 \
 		gcc $(ANALYZE_FLAGS) -O1 -fanalyzer -Werror -c -o /dev/null
 
+# Only a whole run replaces the results that are kept.
 MINUTES ?= 30
 soak: $(STAMPS)/package $(STAMPS)/soak ## Put a mixed load on for MINUTES=30 and account for every item
-	$(PY) -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+	$(PY) -m benchmarks.soak --minutes $(MINUTES) \
+		$(if $(filter 30,$(MINUTES)),,--results build/soak) $(ARGS)
 
 # --- the rest ---------------------------------------------------------------
 

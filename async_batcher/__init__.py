@@ -48,14 +48,14 @@ __version__ = "1.0.0"
 
 # Imported when first asked for: classes made at import are most of its time.
 _LATER = {
-    "BatchStats": "dynamic",
+    "BatchStats": "_stats",
     "BatcherStats": "_stats",
-    "CostEstimator": "dynamic",
+    "CostEstimator": "_records",
     "DynamicBatcher": "dynamic",
     "Histogram": "_stats",
-    "Prompt": "dynamic",
+    "Prompt": "_records",
     "TokenBatcher": "dynamic",
-    "TokenEstimator": "dynamic",
+    "TokenEstimator": "_records",
     "batched": "_decorator",
 }
 

@@ -12,17 +12,22 @@ UNLIMITED = 2**63 - 1  # the native part's "no limit"
 _MAX_WINDOW_S = 2.0**31
 
 
-def _fail(kind: type[Exception], name: str, value: object, allowed: str) -> Exception:
-    return kind(f"{name} must be {allowed}, not {value!r}")
+def fail(kind: type[Exception], name: str, value: object, allowed: str) -> Exception:
+    """Return the error that `value` is not what is allowed."""
+    try:
+        shown = repr(value)
+    except Exception:  # an int has too many digits, or a repr of its own raises
+        shown = f"a {type(value).__qualname__} that has no repr"
+    return kind(f"{name} must be {allowed}, not {shown}")
 
 
 def _integer(name: str, value: object, allowed: str) -> int:
     if isinstance(value, bool):
-        raise _fail(TypeError, name, value, allowed)
+        raise fail(TypeError, name, value, allowed)
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise _fail(TypeError, name, value, allowed) from None
+        raise fail(TypeError, name, value, allowed) from None
 
 
 def check_limit(name: str, value: object) -> int:
@@ -31,8 +36,8 @@ def check_limit(name: str, value: object) -> int:
     number = _integer(name, value, allowed)
     if number == -1:
         return UNLIMITED
-    if not 1 <= number < UNLIMITED:
-        raise _fail(ValueError, name, value, allowed)
+    if not 1 <= number <= UNLIMITED:
+        raise fail(ValueError, name, value, allowed)
     return number
 
 
@@ -42,8 +47,8 @@ def check_bound(name: str, value: object) -> int:
     number = _integer(name, value, allowed)
     if number in (0, -1):
         return UNLIMITED
-    if not 1 <= number < UNLIMITED:
-        raise _fail(ValueError, name, value, allowed)
+    if not 1 <= number <= UNLIMITED:
+        raise fail(ValueError, name, value, allowed)
     return number
 
 
@@ -53,7 +58,7 @@ def check_count(name: str, value: object, most_name: str, most: int) -> int:
     allowed = f"an int from 1 to {limit}"
     number = _integer(name, value, allowed)
     if not 1 <= number <= most:
-        raise _fail(ValueError, name, value, allowed)
+        raise fail(ValueError, name, value, allowed)
     return number
 
 
@@ -62,7 +67,7 @@ def check_cost(name: str, value: object) -> int:
     allowed = "an int from 0 to 2**63-1"
     number = _integer(name, value, allowed)
     if not 0 <= number <= UNLIMITED:
-        raise _fail(ValueError, name, value, allowed)
+        raise fail(ValueError, name, value, allowed)
     return number
 
 
@@ -70,17 +75,17 @@ def check_seconds(name: str, value: object) -> int:
     """Seconds from 0 to 2**31, as nanoseconds."""
     allowed = "a number of seconds from 0 to 2**31"
     if isinstance(value, bool):
-        raise _fail(TypeError, name, value, allowed)
+        raise fail(TypeError, name, value, allowed)
     try:
         seconds = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise _fail(TypeError, name, value, allowed) from None
+        raise fail(TypeError, name, value, allowed) from None
     except OverflowError:
-        raise _fail(ValueError, name, value, allowed) from None
+        raise fail(ValueError, name, value, allowed) from None
     if isinstance(value, (str, bytes, bytearray)):
-        raise _fail(TypeError, name, value, allowed)
+        raise fail(TypeError, name, value, allowed)
     if math.isnan(seconds) or not 0 <= seconds <= _MAX_WINDOW_S:
-        raise _fail(ValueError, name, value, allowed)
+        raise fail(ValueError, name, value, allowed)
     return math.ceil(seconds * 1e9)
 
 
@@ -89,13 +94,13 @@ def check_executor(name: str, value: Any) -> None:
     if value is not None and (
         isinstance(value, type) or not callable(getattr(value, "submit", None))
     ):
-        raise _fail(TypeError, name, value, "a concurrent.futures.Executor or None")
+        raise fail(TypeError, name, value, "a concurrent.futures.Executor or None")
 
 
 def check_callable(name: str, value: Callable[..., Any] | None) -> None:
     """A callable or None."""
     if value is not None and not callable(value):
-        raise _fail(TypeError, name, value, "callable or None")
+        raise fail(TypeError, name, value, "callable or None")
 
 
 def check_timeout(name: str, value: float | None) -> float | None:

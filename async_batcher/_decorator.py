@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
+from async_batcher import _checks
 from async_batcher.batcher import AsyncBatcher
 
 __all__ = ["Batched", "batched"]
@@ -44,6 +46,7 @@ class Batched(Generic[T, S]):
         self, function: Callable[..., Any], options: dict[str, Any], instance: object = None
     ) -> None:
         functools.update_wrapper(self, function)
+        self._context = contextvars.copy_context()  # not that of an instance's first caller
         self._function = function
         self._options = options
         self._instance = instance
@@ -83,7 +86,9 @@ class Batched(Generic[T, S]):
             own = attributes.get(key)
             if own is None or own._instance is not instance:
                 method = self._function.__get__(instance, owner)
-                own = attributes[key] = Batched(method, self._options, instance)
+                own = attributes[key] = self._context.copy().run(
+                    Batched, method, self._options, instance
+                )
         bound: Batched[T, S] = own
         return bound
 
@@ -139,7 +144,7 @@ def batched(**options: Any) -> _Decorator:
 
     def decorate(function: Callable[..., Any]) -> Batched[Any, Any]:
         if not callable(function):
-            raise TypeError(f"batched() decorates a callable, not {function!r}")
+            raise _checks.fail(TypeError, "what batched() decorates", function, "callable")
         return Batched(function, options)
 
     return decorate

@@ -8,18 +8,29 @@ import copy
 import functools
 import inspect
 import logging
+import re
 import sys
 import traceback
 import types
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from async_batcher.exceptions import AsyncBatchException, BatchCancelledError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 logger = logging.getLogger("async_batcher")
+
+_set = BaseException.__setattr__  # also where a frozen dataclass refuses
 
 is_logged = functools.partial(logger.isEnabledFor, logging.DEBUG)
 
+# Errors of the pickle module, and of a pool of interpreters, that say so in their text alone.
+_PICKLING = re.compile(
+    "(cannot|Can't) (pickle|get local object) |(?s:.*) does not support cross-interpreter data$"
+)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _REFUSED_RESULTS = (str, bytes, bytearray, Mapping, Set, Iterator, AsyncGenerator, Coroutine)
 
 
@@ -33,12 +44,11 @@ def inspect_process_batch(batcher: Any) -> tuple[bool, bool]:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin may have no signature
         return is_async, False
-    takes_keyword = any(
-        parameter.kind is parameter.VAR_KEYWORD
-        or (parameter.name == "batch" and parameter.kind is not parameter.POSITIONAL_ONLY)
-        for parameter in parameters
-    )
-    return is_async, takes_keyword
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    # Any keyword will do, unless another parameter is there for the list.
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    takes_one = any(p.kind in _POSITIONAL and p.default is p.empty for p in parameters)
+    return is_async, "batch" in names or (takes_any and not takes_one)
 
 
 def as_rows(result: Any) -> Any:
@@ -52,21 +62,44 @@ def as_rows(result: Any) -> Any:
     return result if to_numpy is None else to_numpy()
 
 
+def _copy_fields(error: BaseException) -> BaseException:
+    """Copy an exception whose constructor takes something else than its arguments."""
+    twin: BaseException = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    for kind in type(error).__mro__:
+        for member in vars(kind).values():
+            if isinstance(member, types.MemberDescriptorType):
+                with contextlib.suppress(AttributeError, TypeError):  # not set, or read-only
+                    member.__set__(twin, member.__get__(error))
+    return twin
+
+
+def _twin(
+    make: Callable[[BaseException], BaseException], error: BaseException
+) -> BaseException | None:
+    try:
+        twin = make(error)
+        if type(twin) is not type(error) or twin is error:
+            return None
+        # A constructor that formats its text would format it twice.
+        _set(twin, "args", error.args)
+        notes = getattr(error, "__notes__", None)
+        if notes is not None:
+            _set(twin, "__notes__", list(notes))
+    except (MemoryError, KeyboardInterrupt):
+        raise  # the callers then share the error, which tells them more than another type would
+    except BaseException:  # whatever a constructor may raise
+        return None
+    return twin
+
+
 def _rebuild(error: BaseException) -> BaseException:
     """A new exception of the same type, arguments and attributes."""
-    try:
-        twin = copy.copy(error)
-        if type(twin) is not type(error) or twin is error:
-            raise TypeError
-        # A constructor that formats its text would format it twice.
-        twin.args = error.args
-    except MemoryError:
-        raise  # the callers then share the error, which tells them more than another type would
-    except Exception:  # whatever a constructor may raise
-        return AsyncBatchException(f"process_batch raised {type(error).__qualname__}")
-    notes = getattr(error, "__notes__", None)
-    if notes is not None:
-        twin.__notes__ = list(notes)  # type: ignore[attr-defined]  # Python 3.11
+    twin = _twin(copy.copy, error)
+    if twin is None:
+        twin = _twin(_copy_fields, error)
+    if twin is None:
+        twin = AsyncBatchException(f"process_batch raised {type(error).__qualname__}")
     return twin
 
 
@@ -79,7 +112,7 @@ def own_exception(error: BaseException) -> BaseException:
         own = RuntimeError("process_batch raised StopIteration")
     else:
         own = _rebuild(error)
-    own.__cause__ = error
+    _set(own, "__cause__", error)
     return own
 
 
@@ -97,13 +130,16 @@ def _clear_frames(trace: types.TracebackType | None) -> None:
 
 
 def executor_error(error: BaseException) -> BaseException:
-    """Say the cure where an executor could not pickle what it was given."""
+    """Say the cure where an executor could not pickle what it was given, or the results."""
     pickle = sys.modules.get("pickle")  # whatever pickles has imported it
-    if pickle is None or not (isinstance(error, pickle.PicklingError) or "pickle" in str(error)):
+    if pickle is None or not (
+        isinstance(error, pickle.PicklingError)
+        or (isinstance(error, (TypeError, AttributeError)) and _PICKLING.match(str(error)))
+    ):
         return error
     cure: BaseException = pickle.PicklingError(
-        "the executor could not pickle process_batch or its items: make process_batch"
-        " a static method, a function or a functools.partial of one, and its items picklable"
+        "the executor could not pickle process_batch, its items or its results: make process_batch"
+        " a static method, a function or a functools.partial of one, and the others picklable"
     )
     cure.__cause__ = error
     return cure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 from async_batcher import _checks
@@ -17,12 +16,9 @@ def max_workers() -> int:
     return min(32, (os.cpu_count() or 1) + 4)
 
 
-_setting = threading.RLock()  # over a change of limits
-
-
-def check_limits(limits: dict[str, Any]) -> list[int]:
+def check_limits(limits: dict[str, Any]) -> list[Any]:
     """Check all limits; give them in the order and the form of the native part."""
-    native = [
+    native: list[Any] = [
         _checks.check_limit(name, limits[name])
         for name in (
             "max_batch_size",
@@ -34,6 +30,7 @@ def check_limits(limits: dict[str, Any]) -> list[int]:
     ]
     native.append(_checks.check_seconds("max_queue_time", limits["max_queue_time"]))
     native.append(0)  # batches assembled ahead
+    native.append(limits["max_batch_cost"] != -1 or limits["max_queue_cost"] != -1)
     return native
 
 
@@ -46,9 +43,10 @@ def limit(name: str) -> property:
 
     def write(self: AsyncBatcher[Any, Any], value: Any) -> None:
         self._check()
-        with _setting:  # or another thread's setting would be undone
-            limits = {**self._limits, name: value}
-            self._set_limits(*check_limits(limits))
-            self._limits[name] = value
+        is_set = False
+        while not is_set:  # or another thread's setting would be undone
+            before = self._limits
+            after = {**before, name: value}
+            is_set = self._set_limits(before, after, *check_limits(after))
 
     return property(read, write, doc=f"{name}, as in the constructor; may be set at any time.")

@@ -1,4 +1,4 @@
-"""What a batcher tells of itself: an immutable snapshot."""
+"""What batchers tell of themselves: immutable snapshots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BatcherStats", "Histogram"]
+__all__ = ["BatchStats", "BatcherStats", "Histogram"]
 
 
 @dataclass(frozen=True)
@@ -114,3 +114,42 @@ def make_stats(counted: dict[str, Any]) -> BatcherStats:
         counts[name] = Histogram(*counts[name])
     counts["reasons"] = types.MappingProxyType(counts["reasons"])
     return BatcherStats(**counts)
+
+
+@dataclass(frozen=True)
+class BatchStats:
+    """A snapshot of what a DynamicBatcher has done, over all its runs.
+
+    Attributes:
+        total_submitted: Records accepted.
+        total_completed: Records that got a result or an exception; not those
+            whose callers cancelled first.
+        total_batches: Batches started.
+        total_batch_cost: Cost of all of them.
+        avg_batch_size: Records in a batch on average; 0.0 before the first.
+        avg_batch_cost: Cost of a batch on average; 0.0 before the first.
+        busy_time_s: Seconds with a batch running, the one in progress included.
+        idle_time_s: Seconds without, between start and stop.
+        prefetched_batches: Batches that lie assembled behind the running one.
+    """
+
+    total_submitted: int = 0
+    total_completed: int = 0
+    total_batches: int = 0
+    total_batch_cost: int = 0
+    avg_batch_size: float = 0.0
+    avg_batch_cost: float = 0.0
+    busy_time_s: float = 0.0
+    idle_time_s: float = 0.0
+    prefetched_batches: int = 0
+
+    @property
+    def utilization(self) -> float:
+        """Share of ``busy_time_s`` in busy and idle time, 0.0 to 1.0.
+
+        Example:
+            >>> BatchStats(busy_time_s=3.0, idle_time_s=1.0).utilization
+            0.75
+        """
+        total_s = self.busy_time_s + self.idle_time_s
+        return self.busy_time_s / total_s if total_s > 0 else 0.0

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from async_batcher import _checks, _core
 from async_batcher._limits import check_limits, limit, max_workers
 from async_batcher._loops import call_in, cancel_tasks, set_done
-from async_batcher._waiting import wait_for_space, wait_until_drained
+from async_batcher._waiting import (
+    is_called_by_batch,
+    wait_for_space,
+    wait_until_drained,
+    wait_until_told,
+)
 from async_batcher.exceptions import BatcherStoppedError
 
 if TYPE_CHECKING:
@@ -46,7 +51,8 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         max_batch_size: Most items in a batch; -1: no limit.
         max_queue_time: Seconds the oldest item may wait for company while
             fewer than ``concurrency`` batches run. 0: no window; items of the
-            same loop iteration go together.
+            same loop iteration go together, though a worker may begin with
+            the first.
         concurrency: Most batches that run at once; -1: no limit.
         max_queue_size: Most items that wait in the queue; -1: no limit.
         executor: Where a sync ``process_batch`` runs; None: in threads of the
@@ -59,7 +65,8 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
 
     Raises:
         TypeError: A value is of the wrong type, a keyword is unknown, or the
-            class has no ``process_batch``.
+            class has no ``process_batch``. A subclass that takes a private
+            name of this class is one where it is defined.
         ValueError: A value is out of its range.
 
     Example:
@@ -76,6 +83,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
 
     _is_stopping = False
     _is_stopped = False
+    _is_forced = False
 
     def __init__(
         self,
@@ -109,18 +117,25 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             "max_queue_size": max_queue_size,
             "max_queue_cost": max_queue_cost,
             "concurrency": concurrency,
-            "max_queue_time": max_queue_time,
         }
+        # Not in the literal: CPython 3.14 has no error set when memory fails for one of six.
+        limits["max_queue_time"] = max_queue_time
         native = check_limits(limits)
-        has_cost = cost is not None or max_batch_cost != -1 or max_queue_cost != -1
-        estimates = ("estimate_cost",) if has_cost else None
-        self._setup(max_workers(), executor, cost, "cost", estimates, 1)
-        self._set_limits(*native)
-        self._limits = limits
-        self._executor = executor
-        self._cost = cost
-        self._runners: set[asyncio.Future[None]] = set()
-        self._make_stats = make_stats
+        self._setup(max_workers(), executor, cost, "cost", ("estimate_cost",), 1)
+        self._set_limits(None, limits, *native)
+        self.__executor = executor
+        self.__cost = cost
+        self.__runners: set[asyncio.Future[None]] = set()
+        self.__make_stats = make_stats
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in dir(AsyncBatcher):
+            is_ours = name.startswith("_") and not name.startswith(("__", "_abc"))
+            if is_ours and getattr(cls, name) is not getattr(AsyncBatcher, name):
+                raise TypeError(
+                    f"{cls.__name__} cannot have {name!r}: AsyncBatcher uses that name itself"
+                )
 
     @abc.abstractmethod
     def process_batch(self, batch: list[T]) -> Any:
@@ -234,11 +249,11 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         """
         self.start()
         stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._runners.add(stopped)
+        self.__runners.add(stopped)
         try:
             await stopped
         finally:
-            self._runners.discard(stopped)
+            self.__runners.discard(stopped)
 
     async def is_running(self) -> bool:
         """Tell whether the batcher is in use: from the first use until stopped.
@@ -269,21 +284,23 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             True
         """
         self._check()
-        if self._is_inside():
+        if self._is_within():
             raise RuntimeError("process_batch cannot wait for its own batch to end")
-        await self._watch()
+        await self._watch(False)
 
     async def stop(self, force: bool = False, timeout: float | None = None) -> None:
         """Take no new items, and return when all the others have ended.
 
         What is queued goes at once, without waiting for windows. Stopping
-        again waits again; a stopped batcher stays stopped. Cancelling this
-        call forces. Called from inside ``process_batch`` it only begins the
-        stop, for the batch could not end before.
+        again waits again, unless the stop was forced; a stopped batcher stays
+        stopped. Cancelling this call forces. Called from inside
+        ``process_batch``, or in a done callback on one of its workers, it
+        only begins the stop, for neither could end before.
 
         Args:
             force: Fail queued and running items with ``BatcherStoppedError``
-                now, cancel the tasks of running batches and wait for nothing.
+                now, cancel the tasks of running batches and wait for no
+                batch.
             timeout: Seconds to wait before the rest is forced; None: for ever.
 
         Raises:
@@ -304,19 +321,27 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
         self._is_stopping = True
         if force:
             self._force()
+        if self._is_forced:  # and what a sync batch of then still does is nobody's
+            await wait_until_told(self)
             return
         self._drain()
-        if not self._is_inside():
+        # Neither its own batch nor, in a done callback, its own thread can end before it.
+        if not (self._is_within() or self._is_worker()):
             await wait_until_drained(self, self._force, timeout)
         self._end_runs()
 
+    def _is_within(self) -> bool:
+        return self._is_inside() or (self.__executor is not None and is_called_by_batch(self))
+
     def _force(self) -> None:
-        cancel_tasks(self._abort())
+        tasks = self._abort()
+        self._is_forced = True  # which it is not where memory failed in there
+        cancel_tasks(tasks)
         self._end_runs()
 
     def _end_runs(self) -> None:
         self._is_stopped = True
-        for stopped in list(self._runners):
+        for stopped in list(self.__runners):
             call_in(stopped.get_loop(), set_done, stopped)
 
     async def __aenter__(self) -> Self:
@@ -342,7 +367,7 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
             0
         """
         self._check()
-        return self._make_stats(self._snapshot())
+        return self.__make_stats(self._snapshot())
 
     if TYPE_CHECKING:
         max_batch_size: int
@@ -363,13 +388,13 @@ class AsyncBatcher(_core.Batcher[T, S], Generic[T, S], abc.ABC):
     def executor(self) -> Executor | None:
         """Where a sync ``process_batch`` runs; None: in threads of the batcher's own."""
         self._check()
-        return self._executor
+        return self.__executor
 
     @property
     def cost(self) -> Callable[[T], int] | None:
         """The estimator that the batcher was made with."""
         self._check()
-        return self._cost
+        return self.__cost
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -9,14 +9,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic
 
 from async_batcher import _checks, _core
 from async_batcher._limits import max_workers
 from async_batcher._loops import cancel_tasks
-from async_batcher._waiting import wait_for_space, wait_until_drained
+from async_batcher._records import (
+    CostEstimator,
+    CostEstimatorFn,
+    InferenceFn,
+    ProcessFn,
+    Prompt,
+    RecordT,
+    ResultT,
+    TokenEstimator,
+    TokenEstimatorFn,
+)
+from async_batcher._stats import BatchStats
+from async_batcher._waiting import wait_for_space, wait_until_drained, wait_until_told
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,124 +47,6 @@ __all__ = [
     "TokenEstimatorFn",
 ]
 
-RecordT = TypeVar("RecordT")
-ResultT = TypeVar("ResultT")
-
-ProcessFn = Callable[[list[RecordT]], Awaitable[Sequence[ResultT]] | Sequence[ResultT]]
-"""A coroutine function, or a plain one, of a list of records."""
-InferenceFn = ProcessFn[RecordT, ResultT]
-"""The same, where it is a model that is asked."""
-CostEstimatorFn = Callable[[RecordT], int]
-"""A function that gives the cost of a record."""
-TokenEstimatorFn = CostEstimatorFn[RecordT]
-"""A function that gives the number of tokens of a record."""
-
-
-@runtime_checkable
-class CostEstimator(Protocol):
-    """A record that knows what it costs.
-
-    Example:
-        >>> class Query:
-        ...     def estimate_cost(self) -> int:
-        ...         return 3
-        >>> isinstance(Query(), CostEstimator)
-        True
-    """
-
-    def estimate_cost(self) -> int:
-        """Give the cost, an int from 0 to 2**63-1.
-
-        Example:
-            >>> class Query:
-            ...     def estimate_cost(self) -> int:
-            ...         return 3
-            >>> Query().estimate_cost()
-            3
-        """
-        ...
-
-
-@runtime_checkable
-class TokenEstimator(Protocol):
-    """A record that knows how many tokens it has.
-
-    Example:
-        >>> isinstance(Prompt("Why?"), TokenEstimator)
-        True
-    """
-
-    def estimate_tokens(self) -> int:
-        """Give the number of tokens, an int from 0 to 2**63-1.
-
-        Example:
-            >>> Prompt("Why?").estimate_tokens()
-            2
-        """
-        ...
-
-
-@dataclass
-class Prompt:
-    """A text for a language model.
-
-    Attributes:
-        text: What is asked.
-    """
-
-    text: str
-
-    def estimate_tokens(self) -> int:
-        """Guess the number of tokens: one for four characters, and one more.
-
-        Returns:
-            ``len(text) // 4 + 1``.
-
-        Example:
-            >>> Prompt("What is 2+2?").estimate_tokens()
-            4
-        """
-        return len(self.text) // 4 + 1
-
-
-@dataclass(frozen=True)
-class BatchStats:
-    """A snapshot of what a DynamicBatcher has done, over all its runs.
-
-    Attributes:
-        total_submitted: Records accepted.
-        total_completed: Records that got a result or an exception; not those
-            whose callers cancelled first.
-        total_batches: Batches started.
-        total_batch_cost: Cost of all of them.
-        avg_batch_size: Records in a batch on average; 0.0 before the first.
-        avg_batch_cost: Cost of a batch on average; 0.0 before the first.
-        busy_time_s: Seconds with a batch running, the one in progress included.
-        idle_time_s: Seconds without, between start and stop.
-        prefetched_batches: Batches that lie assembled behind the running one.
-    """
-
-    total_submitted: int = 0
-    total_completed: int = 0
-    total_batches: int = 0
-    total_batch_cost: int = 0
-    avg_batch_size: float = 0.0
-    avg_batch_cost: float = 0.0
-    busy_time_s: float = 0.0
-    idle_time_s: float = 0.0
-    prefetched_batches: int = 0
-
-    @property
-    def utilization(self) -> float:
-        """Share of ``busy_time_s`` in busy and idle time, 0.0 to 1.0.
-
-        Example:
-            >>> BatchStats(busy_time_s=3.0, idle_time_s=1.0).utilization
-            0.75
-        """
-        total_s = self.busy_time_s + self.idle_time_s
-        return self.busy_time_s / total_s if total_s > 0 else 0.0
-
 
 def _callable_of(function: Any) -> Any:
     """The function, or of an object whose ``__call__`` is async that method."""
@@ -172,12 +65,17 @@ def _costs_given(costs: Sequence[int | None] | None, count: int) -> list[int | N
     try:
         given = list(costs)
     except TypeError:
-        raise TypeError(
-            f"estimated_cost must be a sequence with the cost of each record, not {costs!r}"
-        ) from None
+        allowed = "a sequence with the cost of each record"
+        raise _checks.fail(TypeError, "estimated_cost", costs, allowed) from None
     if len(given) != count:
         raise ValueError(f"estimated_cost must be as long as records, {count}, not {len(given)}")
     return given
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at how it ended, or asyncio would complain that nobody did."""
+    if not future.cancelled():
+        future.exception()
 
 
 class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT]):
@@ -230,6 +128,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
     _estimates: tuple[str, ...] = ("estimate_cost",)  # methods of records, the first asked first
     _estimator_name = "cost_estimator"
     _function_name = "process_fn"
+    _is_forced = False
     _is_running = False  # here, too: a subclass may skip __init__, and is told so
 
     def __init__(
@@ -246,7 +145,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
         default_cost: int = 1,
     ) -> None:
         if not callable(process_fn):
-            raise TypeError(f"{self._function_name} must be callable, not {process_fn!r}")
+            raise _checks.fail(TypeError, self._function_name, process_fn, "callable")
         _checks.check_callable(self._estimator_name, cost_estimator)
         size = _checks.check_limit("max_batch_size", max_batch_size)
         limits = (
@@ -257,6 +156,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
             1,  # batch at a time
             _checks.check_seconds("batch_timeout_s", batch_timeout_s),
             _checks.check_bound("prefetch_batches", prefetch_batches),
+            True,  # records are asked for their cost
         )
         # Checked, and not kept: a batch that is not full waits for the timeout in any case.
         _checks.check_count("min_batch_size", min_batch_size, "max_batch_size", size)
@@ -264,7 +164,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
         self._setup(
             max_workers(), None, cost_estimator, self._estimator_name, self._estimates, default_cost
         )
-        self._set_limits(*limits)
+        self._set_limits(None, None, *limits)
         self.process_batch: Any = _callable_of(process_fn)
         self._stopping_on: list[asyncio.AbstractEventLoop] = []  # one for each stop() that waits
         self._drain()  # until start()
@@ -295,6 +195,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
             state = "running" if self._is_running else "running: it is about to stop"
             raise RuntimeError(f"{type(self).__name__} is already {state}")
         self._reopen()
+        self._is_forced = False
         self._is_running = True
 
     async def stop(self) -> None:
@@ -303,7 +204,8 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
         What waits goes at once. Callers that wait for space get a
         RuntimeError. Stopping what is stopped does nothing. Cancelling this
         call fails the records that are left. Called from inside
-        ``process_fn`` it only begins the stop.
+        ``process_fn``, or in a done callback on its worker, it only begins
+        the stop.
 
         Example:
             >>> async def main() -> list[str]:
@@ -318,7 +220,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
         self._check()
         self._is_running = False
         self._drain()
-        if self._is_inside():
+        if self._is_forced or self._is_inside() or self._is_worker():
             return
         loop = asyncio.get_running_loop()
         self._stopping_on.append(loop)
@@ -329,7 +231,9 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
 
     def _force(self) -> None:
         self._is_running = False
-        cancel_tasks(self._abort())
+        tasks = self._abort()
+        self._is_forced = True  # which it is not where memory failed in there
+        cancel_tasks(tasks)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -345,6 +249,7 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
             await self.stop()
         else:
             self._force()
+            await wait_until_told(self)
 
     # ---- submitting ----
 
@@ -431,6 +336,10 @@ class DynamicBatcher(_core.Batcher[RecordT, ResultT], Generic[RecordT, ResultT])
         except asyncio.CancelledError:
             for future in futures:
                 future.cancel()
+            raise
+        except BaseException:
+            for future in futures:
+                future.add_done_callback(_retrieve)  # nobody else has them
             raise
         return futures
 

@@ -4,18 +4,20 @@
 #include "binding/doc.h"
 #include "binding/state.h"
 
-#include "core/clock.h"
 #include "core/leave.h"
-#include "core/registry.h"
 
 Batcher *
 ab_object_of(struct ab_batcher *core)
 {
     ab_mutex_lock(&core->mutex);
-    PyObject *ref = core->synced_data.object_ref;
+    // Pending work keeps it.  The weak reference may be cleared all the same:
+    // the collector had found it, and a finalizer brought it back.
+    PyObject *object = core->synced_data.pending_links > 0
+                           ? Py_NewRef((PyObject *)core->object)
+                           : NULL;
+    PyObject *ref = object == NULL ? core->synced_data.object_ref : NULL;
     Py_XINCREF(ref);
     ab_mutex_unlock(&core->mutex);
-    PyObject *object = NULL;
     if (ref != NULL) {
         (void)PyWeakref_GetRef(ref, &object);
         Py_DECREF(ref);
@@ -58,13 +60,14 @@ Batcher_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
         Py_DECREF(self);
         return NULL;
     }
+    ab_mutex_lock(&self->core->mutex);
     self->core->synced_data.object_ref = ref;
+    ab_mutex_unlock(&self->core->mutex);
     return op;
 }
 
 /* _setup(max_workers, executor, cost, cost_name, estimates, default_cost):
- * the constructor's last step but the limits.  `estimates` None: nothing is
- * asked for its cost. */
+ * the constructor's last step but the limits. */
 static PyObject *
 Batcher_setup(PyObject *op, PyObject *args)
 {
@@ -84,8 +87,7 @@ Batcher_setup(PyObject *op, PyObject *args)
     self->executor = executor != Py_None ? Py_NewRef(executor) : NULL;
     self->cost = cost != Py_None ? Py_NewRef(cost) : NULL;
     self->cost_name = Py_NewRef(cost_name);
-    self->has_cost = estimates != Py_None;
-    self->estimates = self->has_cost ? Py_NewRef(estimates) : NULL;
+    self->estimates = Py_NewRef(estimates);
     self->default_cost = default_cost;
     ab_mutex_lock(&self->core->mutex);
     self->core->synced_data.max_workers = (size_t)max_workers;
@@ -154,6 +156,7 @@ Batcher_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->cost);
     Py_VISIT(self->estimates);
     Py_VISIT(self->context);
+    Py_VISIT(self->limits);
     if (self->core == NULL) {
         return 0;
     }
@@ -176,19 +179,34 @@ drop_batch(struct ab_batch *batch)
     }
 }
 
+static void
+drop_queue(struct ab_batcher *core)
+{
+    struct ab_queue *queue = &core->synced_data.queue;
+    for (;;) {
+        struct ab_entry entry = {0};
+        ab_mutex_lock(&core->mutex);
+        if (ab_queue_head(queue) != NULL) {
+            entry = ab_queue_pop(queue);
+        }
+        ab_mutex_unlock(&core->mutex);
+        if (entry.waiter == NULL) {
+            return;
+        }
+        Py_XDECREF((PyObject *)entry.value);
+        Py_DECREF((PyObject *)entry.waiter);
+    }
+}
+
 /* Entries can be left only where the whole cycle around them is garbage:
  * loop, reader, batcher and waiters. */
 static size_t
 drop_entries(Batcher *self)
 {
-    struct ab_batch *queued;
-    if (ab_batch_collect(self->core, NULL,
-                         AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG,
-                         &queued) != AB_OK) {
-        queued = NULL;
-    }
     size_t refs = ab_batcher_forget(self->core);
+    drop_queue(self->core);
     struct ab_batch_list *lists[] = {&self->core->synced_data.batches,
+                                     &self->core->synced_data.backlog,
                                      &self->core->synced_data.watchers};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(lists); i++) {
         struct ab_batch *next;
@@ -204,9 +222,6 @@ drop_entries(Batcher *self)
             ab_batch_let_go(batch);
         }
     }
-    if (queued != NULL) {
-        ab_batch_let_go(queued);
-    }
     return refs;
 }
 
@@ -220,6 +235,7 @@ Batcher_clear(PyObject *op)
     Py_CLEAR(self->cost_name);
     Py_CLEAR(self->estimates);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->limits);
     // Pending work kept the object; the collector holds it during this call.
     for (; refs > 0; refs--) {
         Py_DECREF(op);
@@ -266,7 +282,7 @@ static PyMethodDef batcher_methods[] = {
     {"_submit", AB_FAST(Batcher_submit), METH_FASTCALL, NULL},
     {"_cost_of", Batcher_cost_of, METH_VARARGS, NULL},
     {"_withdraw", Batcher_withdraw, METH_O, NULL},
-    {"_watch", Batcher_watch, METH_NOARGS, NULL},
+    {"_watch", Batcher_watch, METH_O, NULL},
     {"_check", Batcher_check, METH_NOARGS, NULL},
     {"_sweep", Batcher_sweep, METH_NOARGS, NULL},
     {"_on_done", Batcher_on_done, METH_O, NULL},
@@ -274,15 +290,26 @@ static PyMethodDef batcher_methods[] = {
     {"_drain", Batcher_drain, METH_NOARGS, NULL},
     {"_abort", Batcher_abort, METH_NOARGS, NULL},
     {"_is_inside", Batcher_is_inside, METH_NOARGS, NULL},
+    {"_is_worker", Batcher_is_worker, METH_NOARGS, NULL},
+    {"_has_untold", Batcher_has_untold, METH_NOARGS, NULL},
     {"_snapshot", Batcher_snapshot, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef batcher_getset[] = {
+    {"_limits", Batcher_get_limits, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot batcher_slots[] = {
-    {Py_tp_new, Batcher_new},           {Py_tp_methods, batcher_methods},
-    {Py_tp_traverse, Batcher_traverse}, {Py_tp_clear, Batcher_clear},
-    {Py_tp_dealloc, Batcher_dealloc},   {0, NULL},
+    {Py_tp_new, Batcher_new},
+    {Py_tp_methods, batcher_methods},
+    {Py_tp_getset, batcher_getset},
+    {Py_tp_traverse, Batcher_traverse},
+    {Py_tp_clear, Batcher_clear},
+    {Py_tp_dealloc, Batcher_dealloc},
+    {0, NULL},
 };
 
 PyType_Spec ab_batcher_spec = {

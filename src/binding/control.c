@@ -1,7 +1,6 @@
 /* Stopping, flushing, looking, and the limits of a running batcher. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
-#include "core/crew.h"
 #include "core/decide.h"
 #include "core/intake.h"
 #include "core/leave.h"
@@ -100,8 +99,7 @@ PyObject *
 Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     Batcher *self = Batcher_CAST(op);
-    PyObject *tasks = ab_inspect(self) == 0 ? running_tasks(self) : NULL;
-    if (tasks == NULL) {
+    if (ab_inspect(self) < 0) {
         return NULL;
     }
     ab_mutex_lock(&self->core->mutex);
@@ -110,12 +108,38 @@ Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
     ab_abandon_workers(self);
     if (refuse_stopped(self, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG |
                                  AB_COLLECT_RUNNING) < 0) {
-        Py_DECREF(tasks);
         return NULL;
     }
+    // Now: a batch that begins after this finds that it was refused.
+    PyObject *tasks = running_tasks(self);
+    PyObject *error = PyErr_GetRaisedException();
     ab_batcher_tell_watchers(self->core);
     Py_XDECREF(call_core(op, ab_batcher_begin_drain));
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
     return tasks;
+}
+
+/* _has_untold(): is anybody of the running loop still to be told? */
+PyObject *
+Batcher_has_untold(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    Batcher *self = Batcher_CAST(op);
+    PyObject *loop = ab_running_loop(self->state);
+    ab_mutex_lock(&self->core->mutex);
+    const struct ab_link *link = ab_link_of_locked(self->core, loop);
+    bool has_any = link != NULL && link->synced_data.outbox != NULL;
+    ab_mutex_unlock(&self->core->mutex);
+    Py_XDECREF(loop);
+    return PyBool_FromLong(has_any);
+}
+
+/* _is_worker(): is this thread one of the batcher's own, at work? */
+PyObject *
+Batcher_is_worker(PyObject *op, PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(ab_is_served_here(Batcher_CAST(op)));
 }
 
 /* _is_inside(): does this thread run a batch of this batcher right now? */
@@ -169,16 +193,52 @@ Batcher_reopen(PyObject *op, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-/* _set_limits(size, cost, queue size, queue cost, concurrency, window_ns,
- * prefetched batches): checked by the caller; a limit of none is 2**63-1. */
+/* _limits -> dict as it was set last, or None. */
+PyObject *
+Batcher_get_limits(PyObject *op, void *Py_UNUSED(closure))
+{
+    Batcher *self = Batcher_CAST(op);
+    ab_mutex_lock(&self->core->mutex);
+    PyObject *limits = Py_XNewRef(self->limits);
+    ab_mutex_unlock(&self->core->mutex);
+    return limits != NULL ? limits : Py_NewRef(Py_None);
+}
+
+/* Replace the dict and what it says at once, unless another thread did. */
+static bool
+replace_limits(Batcher *self, PyObject *before, PyObject *after,
+               const struct ab_limits *limits, bool has_cost)
+{
+    ab_mutex_lock(&self->core->mutex);
+    PyObject *current = self->limits;
+    bool is_same = (current != NULL ? current : Py_None) == before;
+    if (is_same) {
+        self->limits = Py_NewRef(after);
+        atomic_store_explicit(&self->has_cost, has_cost, memory_order_relaxed);
+        ab_batcher_set_limits_locked(self->core, limits);
+    }
+    ab_mutex_unlock(&self->core->mutex);
+    if (is_same) {
+        Py_XDECREF(current);
+    }
+    return is_same;
+}
+
+/* _set_limits(_limits before, _limits after, size, cost, queue size,
+ * queue cost, concurrency, window_ns, prefetched batches, are items asked for
+ * their cost without an estimator) -> bool, False if others were set
+ * meanwhile.  Checked by the caller; a limit of none is 2**63-1. */
 PyObject *
 Batcher_set_limits(PyObject *op, PyObject *args)
 {
     Batcher *self = Batcher_CAST(op);
+    PyObject *before, *after;
     long long size, cost, queue_size, queue_cost, concurrency, window_ns;
     long long prefetch;
-    if (!PyArg_ParseTuple(args, "LLLLLLL", &size, &cost, &queue_size,
-                          &queue_cost, &concurrency, &window_ns, &prefetch)) {
+    int has_cost;
+    if (!PyArg_ParseTuple(args, "OOLLLLLLLp", &before, &after, &size, &cost,
+                          &queue_size, &queue_cost, &concurrency, &window_ns,
+                          &prefetch, &has_cost)) {
         return NULL;
     }
     const struct ab_limits limits = {
@@ -190,6 +250,10 @@ Batcher_set_limits(PyObject *op, PyObject *args)
         .window_ns = window_ns,
         .prefetch_batches = prefetch,
     };
-    ab_batcher_set_limits(self->core, &limits);
-    return call_core(op, ab_batcher_look);
+    has_cost |= self->cost != NULL;
+    if (!replace_limits(self, before, after, &limits, has_cost)) {
+        Py_RETURN_FALSE;
+    }
+    Py_DECREF(call_core(op, ab_batcher_look)); // None
+    Py_RETURN_TRUE;
 }

@@ -1,7 +1,7 @@
 /* Telling waiters: each on its own loop, and never so many in one loop
  * iteration that the loop stands still.
  */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/clock.h"
 
@@ -30,7 +30,7 @@ sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
 {
     bool is_gone = is_dead || parcel->kind == AB_SILENT ||
                    ab_waiter_is_done(state, (PyObject *)parcel->waiter);
-    if (parcel->kind == AB_WATCHER) {
+    if (parcel->kind == AB_WATCHER || parcel->kind == AB_STOPPER) {
         told->watchers++;
     }
     else if (parcel->kind != AB_ITEM) {
@@ -50,8 +50,8 @@ sort_parcel(struct ab_state *state, const struct ab_parcel *parcel,
     return !is_gone;
 }
 
-/* They are counted first: a waiter that resumes finds itself in the
- * statistics. */
+/* A waiter that resumes finds itself in the statistics; and who waits for
+ * idleness, that each is told. */
 static void
 tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
              size_t count, bool is_dead)
@@ -62,8 +62,7 @@ tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
     for (size_t i = 0; i < count; i++) {
         is_told[i] = sort_parcel(state, &parcels[i], is_dead, &told);
     }
-    struct ab_todo todo = {0};
-    ab_link_told(link, &told, &todo);
+    ab_link_count(link, &told);
     for (size_t i = 0; i < count; i++) {
         PyObject *waiter = parcels[i].waiter;
         PyObject *value = parcels[i].value;
@@ -77,6 +76,8 @@ tell_parcels(Batcher *self, struct ab_link *link, struct ab_parcel *parcels,
         Py_DECREF(waiter);
         Py_XDECREF(value);
     }
+    struct ab_todo todo = {0};
+    ab_link_told(link, &told, &todo);
     ab_finish_todo(self, NULL, &todo);
     if (told.uncounted > 0) { // somebody was admitted: watch it, too
         PyObject *loop = ab_running_loop(state);

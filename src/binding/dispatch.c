@@ -1,5 +1,5 @@
 /* From a hint to a batch that runs: the cut, and the ways to run it. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/decide.h"
 
@@ -51,42 +51,64 @@ reject_with_current_error(Batcher *self, struct ab_batch *batch,
 }
 
 struct ab_batch *
-ab_cut(Batcher *self, struct ab_link *link, PyObject *loop, PyObject **items)
+ab_cut_begin(Batcher *self, struct ab_link *link, PyObject *loop)
 {
     struct ab_todo todo = {0};
     struct ab_batch *batch;
-    *items = NULL;
     ab_sweep(self, loop, true); // the window is that of an item that waits
     (void)ab_batch_cut(self->core, link, &batch, &todo);
-    if (batch == NULL) {
-        ab_finish_todo(self, loop, &todo);
-        return NULL;
-    }
-    size_t added, set_aside;
+    ab_finish_todo(self, loop, &todo);
+    return batch;
+}
+
+bool
+ab_cut_fill(Batcher *self, struct ab_batch *batch, PyObject *loop)
+{
+    struct ab_todo todo = {0};
+    size_t room = AB_PIECE, added, set_aside;
     do {
-        added = ab_batch_fill(batch, &todo);
+        added = ab_batch_fill(batch, room, &todo);
         set_aside = set_aside_cancelled(self, batch, batch->length - added);
-    } while (set_aside > 0); // there is room for as many again
+        room -= added;
+    } while (set_aside > 0 && room > 0); // there is room for as many again
+    ab_finish_todo(self, loop, &todo);
+    return room == 0 && batch->due > 0;
+}
+
+PyObject *
+ab_cut_end(Batcher *self, struct ab_batch *batch, PyObject *loop)
+{
+    struct ab_todo todo = {0};
     bool is_started = ab_batch_start(batch, &todo);
     ab_finish_todo(self, loop, &todo);
     ab_deliver(self, loop); // some who waited for space were admitted
     if (!is_started) {
         return NULL;
     }
-    *items = take_items(batch);
+    PyObject *items = take_items(batch);
     if (!ab_batch_formed(batch)) {
-        Py_CLEAR(*items);
+        Py_CLEAR(items);
         PyErr_Clear();
-        PyObject *error = ab_exception_of(self, AB_CLOSED);
-        if (error != NULL) {
-            PyErr_SetRaisedException(error);
-        }
+        ab_settle_refused(self, batch, loop);
     }
-    if (*items == NULL) {
+    else if (items == NULL) {
         reject_with_current_error(self, batch, loop);
-        return NULL;
     }
-    return batch;
+    return items;
+}
+
+struct ab_batch *
+ab_cut(Batcher *self, struct ab_link *link, PyObject *loop, PyObject **items)
+{
+    struct ab_batch *batch = ab_cut_begin(self, link, loop);
+    *items = NULL;
+    if (batch != NULL) {
+        while (ab_cut_fill(self, batch, loop)) {
+            ab_let_others_run(loop);
+        }
+        *items = ab_cut_end(self, batch, loop);
+    }
+    return *items != NULL ? batch : NULL;
 }
 
 PyObject *
@@ -156,11 +178,13 @@ new_task(Batcher *self, PyObject *run, PyObject *loop)
 void
 ab_start_run(Batcher *self, PyObject *loop)
 {
-    if (ab_mark_set(&self->starts_run)) {
+    struct ab_link *link = ab_link_of(self, loop);
+    if (link == NULL || link->starts_run) {
         // Starting one failed, or asked for another: not from inside it.
         ab_post_own(self, loop);
         return;
     }
+    link->starts_run = true;
     PyObject *run = ab_run_new(self, loop, NULL);
     PyObject *task = run != NULL ? new_task(self, run, loop) : NULL;
     if (task == NULL || ab_run_set_task(run, task) < 0) {
@@ -169,7 +193,8 @@ ab_start_run(Batcher *self, PyObject *loop)
         }
         ab_reject_due(self, loop);
     }
-    ab_mark_clear(&self->starts_run);
+    // In the child of a fork the link is the parent's, and nobody's.
+    link->starts_run = false;
     Py_XDECREF(task);
     Py_XDECREF(run); // the last reference, if the factory dropped it
 }

@@ -1,5 +1,5 @@
-/* How items get in: what process_batch wants, what an item costs, and the
- * push that all ways of submitting share.
+/* How items get in: what process_batch wants, and the push that all ways of
+ * submitting share.
  */
 #include "binding/state.h"
 
@@ -50,73 +50,6 @@ ab_inspect(Batcher *self)
     return 0;
 }
 
-/* ---- cost ---- */
-
-/* `source`: what an error says the cost is, or came from. */
-static int
-check_cost(PyObject *cost, PyObject *source, int64_t *out)
-{
-    PyObject *kind = NULL;
-    if (!PyLong_Check(cost) || PyBool_Check(cost)) {
-        kind = PyExc_TypeError;
-    }
-    else {
-        long long value = PyLong_AsLongLong(cost);
-        if (value >= 0) {
-            *out = value;
-            return 0;
-        }
-        PyErr_Clear(); // negative, or too large for the type
-        kind = PyExc_ValueError;
-    }
-    PyErr_Format(kind,
-                 "%U: a cost must be an int from 0 to 2**63-1, not %.200R",
-                 source, cost);
-    return -1;
-}
-
-/* The first method of `item` that is there to be asked: a new reference.
- * NULL without an exception: it has none. */
-static PyObject *
-find_estimate(Batcher *self, PyObject *item, PyObject **name)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->estimates); i++) {
-        *name = PyTuple_GET_ITEM(self->estimates, i);
-        PyObject *estimate = NULL;
-        if (PyObject_GetOptionalAttr(item, *name, &estimate) != 0) {
-            return estimate;
-        }
-    }
-    return NULL;
-}
-
-int
-ab_cost_of(Batcher *self, PyObject *item, PyObject *given, int64_t *out)
-{
-    *out = self->default_cost;
-    if (given != Py_None) {
-        return check_cost(given, self->state->str_estimated_cost, out);
-    }
-    if (!self->has_cost) {
-        return 0;
-    }
-    PyObject *source = self->cost_name, *cost = NULL;
-    if (self->cost != NULL) {
-        cost = PyObject_CallOneArg(self->cost, item);
-    }
-    else {
-        PyObject *estimate = find_estimate(self, item, &source);
-        if (estimate == NULL) {
-            return PyErr_Occurred() ? -1 : 0;
-        }
-        cost = PyObject_CallNoArgs(estimate);
-        Py_DECREF(estimate);
-    }
-    int status = cost != NULL ? check_cost(cost, source, out) : -1;
-    Py_XDECREF(cost);
-    return status;
-}
-
 /* ---- pushing ---- */
 
 static enum ab_status
@@ -133,7 +66,7 @@ push_or_make_room(Batcher *self, PyObject *loop, struct ab_entry *entries,
             }
         }
         else if (status == AB_FULL && !has_swept) {
-            ab_sweep(self, loop, false);
+            ab_sweep_for_room(self, loop);
             has_swept = true;
         }
         else {
@@ -217,19 +150,37 @@ parse_item(PyObject *const *args, Py_ssize_t nargs, PyObject *names,
     return args[0];
 }
 
-/* Would awaiting the item wait for the very batch that asks?  With one permit
- * and from inside the batch's own task it would. 1, 0 or -1. */
+/* Does `task` step a batch of this batcher on this thread right now, and may
+ * no other batch run? */
+static bool
+is_only_batch(Batcher *self, const PyObject *task)
+{
+    struct ab_batcher *core = self->core;
+    unsigned long thread = PyThread_get_thread_ident();
+    ab_mutex_lock(&core->mutex);
+    const struct ab_batch *batch = core->synced_data.batches.first;
+    while (batch != NULL &&
+           (batch->task != task ||
+            atomic_load_explicit(&batch->thread, memory_order_relaxed) !=
+                thread)) {
+        batch = batch->next;
+    }
+    bool is_only = batch != NULL && core->synced_data.limits.concurrency == 1;
+    ab_mutex_unlock(&core->mutex);
+    return is_only;
+}
+
 int
 ab_waits_for_itself(Batcher *self, PyObject *loop)
 {
-    if (self->inside_thread != PyThread_get_thread_ident()) {
+    if (atomic_load_explicit(&self->steps, memory_order_relaxed) == 0) {
         return 0;
     }
     PyObject *task = PyObject_CallOneArg(self->state->current_task, loop);
     if (task == NULL) {
         return -1;
     }
-    int is_inside = task == self->inside_task;
+    int is_inside = is_only_batch(self, task);
     Py_DECREF(task);
     return is_inside;
 }
@@ -285,20 +236,6 @@ Batcher_process(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 
 /* ---- threads ---- */
 
-/* 1 if some open loop can run an async process_batch; else 0. */
-static int
-has_host(Batcher *self)
-{
-    ab_mutex_lock(&self->core->mutex);
-    struct ab_link *home = self->core->synced_data.home;
-    bool has_home =
-        home != NULL && atomic_load_explicit(&home->mailbox->loop,
-                                             memory_order_relaxed) != NULL;
-    bool needs_loop = self->core->synced_data.host == AB_HOST_LOOP;
-    ab_mutex_unlock(&self->core->mutex);
-    return has_home || !needs_loop;
-}
-
 PyObject *
 Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *names)
@@ -308,10 +245,11 @@ Batcher_process_threadsafe(PyObject *op, PyObject *const *args,
     if (item == NULL || ab_inspect(self) < 0) {
         return NULL;
     }
-    if (!has_host(self)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "an async process_batch needs an event loop: use the "
-                        "batcher from a running loop first");
+    if (!ab_batcher_has_host(self->core)) {
+        PyObject *error = ab_exception_of(self, AB_NO_HOST);
+        if (error != NULL) {
+            PyErr_SetRaisedException(error);
+        }
         return NULL;
     }
     PyObject *future = PyObject_CallNoArgs(self->state->concurrent_future);

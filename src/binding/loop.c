@@ -1,6 +1,13 @@
-/* Event loops: finding the running one, giving it a mailbox, waking it. */
+/* Event loops: finding the running one, giving it a mailbox, waking it,
+ * letting others run.
+ */
 #include "binding/reader.h"
 
+#ifndef _WIN32
+#include <time.h>
+#endif
+
+#define AB_YIELD_NS 200000      // how long one stays detached to let others in
 #define AB_FOREVER_S 31536000.0 // the timer of a loop that watches no fd
 
 static PyObject *
@@ -214,7 +221,10 @@ ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
     // free-threaded builds, and would keep the reader from giving notice.
     PyObject *method = loop == running ? state->str_call_soon
                                        : state->str_call_soon_threadsafe;
-    if (loop != NULL && ab_call_soon(state, loop, method, proxy) < 0) {
+    if (loop == NULL) {
+        ab_mailbox_write_fd(mailbox); // closed, or brought back by a finalizer
+    }
+    else if (ab_call_soon(state, loop, method, proxy) < 0) {
         // The loop is closing, or something else went wrong, as memory or a
         // signal handler can: then the fd gets through, or a second call.
         ab_drop_error();
@@ -285,4 +295,29 @@ ab_home_runs(Batcher *self)
     Py_XDECREF(proxy);
     ab_mailbox_release(mailbox);
     return runs;
+}
+
+void
+ab_stay_detached(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+#ifdef _WIN32
+        Sleep(0);
+#else
+        struct timespec pause = {0, AB_YIELD_NS};
+        nanosleep(&pause, NULL);
+#endif
+    Py_END_ALLOW_THREADS
+}
+
+void
+ab_let_others_run(PyObject *loop)
+{
+#ifndef Py_GIL_DISABLED
+    if (loop == NULL) {
+        ab_stay_detached();
+    }
+#else
+    (void)loop; // nobody waits for an interpreter lock
+#endif
 }

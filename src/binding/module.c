@@ -1,5 +1,5 @@
 /* The module `async_batcher._core`: its state, its types, the test clock. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/aggregator.h"
 #include "core/clock.h"
@@ -63,7 +63,7 @@ is_unfinished(PyObject *Py_UNUSED(module), PyObject *frame)
 #else
     PyObject *owner = Py_XNewRef(((PyFrameObject *)frame)->f_gen);
 #endif
-    bool is_owned = owner != NULL;
+    bool is_owned = owner != NULL && owner != Py_None; // None: since 3.14
     Py_XDECREF(owner);
     return PyBool_FromLong(is_owned);
 }
@@ -222,7 +222,6 @@ module_exec(PyObject *module)
         forget_functions_at_the_end(module) < 0) {
         return -1;
     }
-    ab_workers_init();
     ab_workers_resume();
     return PyModule_AddType(module, state->batcher_type);
 }

@@ -1,24 +1,21 @@
 /* The reader: how a loop serves its mailbox, and how its end is noticed.
  *
- * The reader is how a loop owns its mailbox: a callable that the loop watches
- * the mailbox's fd with (or, where it cannot watch one, keeps in a timer that
- * is never due).  Nobody else holds a reference for longer than a call, so
- * when the loop closes or dies, the reader's deallocation is the notice.
+ * It is a callable that the loop watches the mailbox's fd with (or, where it
+ * cannot watch one, keeps in a timer that is never due).  Nobody else holds a
+ * reference for longer than a call: when the loop closes or dies, the reader's
+ * finalization, which comes before anything is cleared, is the notice.
  */
 #include "binding/reader.h"
 
+#include "binding/batches.h"
+
 #include "core/clock.h"
-#include "core/decide.h"
+#include "core/crew.h"
 #include "core/leave.h"
 #include "core/registry.h"
 #include "core/yield.h"
 
-#ifndef _WIN32
-#include <time.h>
-#endif
-
 #define AB_TELL_BUDGET 1024 // waiters told in one loop iteration
-#define AB_YIELD_NS 200000  // how long a loop stays detached to let others in
 
 /* ---- the loop is gone ---- */
 
@@ -39,14 +36,14 @@ reject_hosted(Batcher *self, struct ab_link *link, PyObject *error)
     }
 }
 
-/* Nobody can run an async process_batch: callers without a loop would wait
- * for ever. */
+/* Nobody is left who could run a batch: whoever waits would wait for ever. */
 static void
-reject_loopless(Batcher *self, PyObject *error)
+reject_stranded(Batcher *self, PyObject *error)
 {
     ab_mutex_lock(&self->core->mutex);
-    bool is_stranded = self->core->synced_data.host == AB_HOST_LOOP &&
-                       self->core->synced_data.home == NULL;
+    bool is_stranded = self->core->synced_data.home == NULL &&
+                       (self->core->synced_data.host == AB_HOST_LOOP ||
+                        ab_workers_are_quitting());
     struct ab_link *link = ab_link_of_locked(self->core, NULL);
     ab_mutex_unlock(&self->core->mutex);
     if (is_stranded && link != NULL &&
@@ -76,8 +73,11 @@ leave_loop(Batcher *self, struct ab_link *link)
     struct ab_batch *batch;
     if (ab_batch_collect(self->core, link,
                          AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG,
-                         &batch) == AB_OK &&
-        batch != NULL) {
+                         &batch) != AB_OK) {
+        PyErr_NoMemory();
+        ab_report_error((PyObject *)self);
+    }
+    if (batch != NULL) {
         released = count_waiting(self, batch);
         // Its outboxes are those of a closed loop: dropped, not told.
         ab_batch_settle(batch, false, NULL, &todo);
@@ -85,42 +85,24 @@ leave_loop(Batcher *self, struct ab_link *link)
     }
     ab_finish_todo(self, NULL, &todo);
     PyObject *error = closed_error(self->state);
-    if (error != NULL) {
-        reject_hosted(self, link, error);
+    if (error == NULL) {
+        error = PyErr_GetRaisedException();
     }
+    reject_hosted(self, link, error);
     todo = (struct ab_todo){0};
     ab_batcher_lost_loop(self->core, link, &todo);
     ab_finish_todo(self, NULL, &todo);
-    if (error != NULL) {
-        reject_loopless(self, error);
-        Py_DECREF(error);
-    }
-    else {
-        ab_report_error(NULL);
-    }
+    reject_stranded(self, error);
+    Py_DECREF(error);
     ab_deliver(self, NULL);
     return released;
-}
-
-/* Pending work keeps the object.  It is not looked for by its weak reference,
- * which is cleared where the loop is collected together with its batchers and
- * closes in its finalizer. */
-static Batcher *
-object_behind(struct ab_batcher *core, struct ab_link *link)
-{
-    ab_mutex_lock(&core->mutex);
-    PyObject *object = link->synced_data.pending > 0
-                           ? Py_NewRef((PyObject *)core->object)
-                           : NULL;
-    ab_mutex_unlock(&core->mutex);
-    return object != NULL ? Batcher_CAST(object) : ab_object_of(core);
 }
 
 static size_t
 leave_loop_of(struct ab_batcher *core, struct ab_link *link)
 {
     size_t released = 0;
-    Batcher *batcher = object_behind(core, link);
+    Batcher *batcher = ab_object_of(core);
     if (batcher != NULL) {
         released = leave_loop(batcher, link);
         Py_DECREF(batcher);
@@ -163,26 +145,21 @@ close_mailbox(Reader *self)
                          "an event loop was closed while %zu items waited "
                          "in a batcher",
                          released) < 0) {
-        ab_report_error(NULL);
+        // Where warnings are errors.  At exit one may not even be made.
+        if (PyErr_ExceptionMatches(PyExc_Warning)) {
+            ab_report_error(NULL);
+        }
+        ab_drop_error();
     }
 }
 
 /* ---- the reader ---- */
 
-/* Stay detached long enough for a waiting thread to take the interpreter
- * lock; one that only lets go for an instant gets it back itself. */
 static void
 yield_interpreter(struct ab_mailbox *mailbox)
 {
     int64_t left_ns = ab_clock_now_ns();
-    Py_BEGIN_ALLOW_THREADS
-#ifdef _WIN32
-        Sleep(0);
-#else
-        struct timespec pause = {0, AB_YIELD_NS};
-        nanosleep(&pause, NULL);
-#endif
-    Py_END_ALLOW_THREADS
+    ab_stay_detached();
     ab_yield_answered(mailbox, ab_clock_now_ns() - left_ns);
 }
 
@@ -217,6 +194,17 @@ ab_call_soon(struct ab_state *state, PyObject *loop, PyObject *method,
     return handle == NULL ? -1 : 0;
 }
 
+static void
+call_again(Reader *self, struct ab_mailbox *mailbox)
+{
+    if (self->loop != NULL &&
+        ab_call_soon(self->state, self->loop, self->state->str_call_soon,
+                     (PyObject *)self) < 0) {
+        ab_mailbox_write_fd(mailbox); // the other way in
+        ab_report_error((PyObject *)self);
+    }
+}
+
 static PyObject *
 Reader_call(PyObject *op, PyObject *Py_UNUSED(args),
             PyObject *Py_UNUSED(kwargs))
@@ -231,23 +219,22 @@ Reader_call(PyObject *op, PyObject *Py_UNUSED(args),
         yield_interpreter(mailbox);
     }
     size_t budget = AB_TELL_BUDGET;
+    bool is_called_again = false;
     struct ab_link *link;
     while (budget > 0 && !PyErr_Occurred() &&
            (link = ab_mailbox_next(mailbox)) != NULL) {
+        // Before, and not after: what is called may run the loop on inside, or
+        // raise, and the rest of the letters must not wait for it.
+        if (!is_called_again && ab_mailbox_has_next(mailbox)) {
+            is_called_again = true;
+            call_again(self, mailbox);
+        }
         struct ab_batcher *core = link->batcher;
         serve(self, link, &budget);
         ab_batcher_release(core);
     }
-    PyObject *error = PyErr_GetRaisedException();
-    if (ab_mailbox_has_next(mailbox) && self->loop != NULL &&
-        ab_call_soon(self->state, self->loop, self->state->str_call_soon, op) <
-            0) {
-        ab_mailbox_write_fd(mailbox); // the other way in
-        ab_report_error(op);
-    }
     ab_mailbox_release(mailbox);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
+    if (PyErr_Occurred()) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -262,9 +249,9 @@ Reader_traverse(PyObject *op, visitproc visit, void *arg)
     if (self->mailbox == NULL) {
         return 0;
     }
+    int stop = 0;
     // The references by which pending work keeps its batcher alive.
     ab_mutex_lock(&self->mailbox->mutex);
-    int stop = 0;
     for (struct ab_link *link = self->mailbox->synced_data.kept;
          link != NULL && stop == 0; link = link->mailbox_data.next_kept) {
         stop = visit((PyObject *)link->batcher->object, arg);
@@ -273,10 +260,19 @@ Reader_traverse(PyObject *op, visitproc visit, void *arg)
     return stop;
 }
 
+static void
+Reader_finalize(PyObject *op)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    close_mailbox(Reader_CAST(op));
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+}
+
 static int
 Reader_clear(PyObject *op)
 {
-    close_mailbox(Reader_CAST(op));
     Py_CLEAR(Reader_CAST(op)->loop);
     return 0;
 }
@@ -285,13 +281,12 @@ static void
 Reader_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
     PyObject_GC_UnTrack(op);
-    PyObject *error = PyErr_GetRaisedException();
     PyObject_ClearWeakRefs(op);
     (void)Reader_clear(op);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
-    }
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -303,9 +298,13 @@ static PyMemberDef reader_members[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_call, Reader_call},       {Py_tp_traverse, Reader_traverse},
-    {Py_tp_clear, Reader_clear},     {Py_tp_dealloc, Reader_dealloc},
-    {Py_tp_members, reader_members}, {0, NULL},
+    {Py_tp_call, Reader_call},
+    {Py_tp_traverse, Reader_traverse},
+    {Py_tp_clear, Reader_clear},
+    {Py_tp_dealloc, Reader_dealloc},
+    {Py_tp_members, reader_members},
+    {Py_tp_finalize, Reader_finalize},
+    {0, NULL},
 };
 
 PyType_Spec ab_reader_spec = {

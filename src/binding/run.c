@@ -29,7 +29,7 @@ ab_run_new(Batcher *batcher, PyObject *loop, struct ab_batch *batch)
     self->state = batcher->state;
     self->batcher = (Batcher *)Py_NewRef(batcher);
     self->loop = Py_XNewRef(loop);
-    self->is_due = loop != NULL;
+    self->is_due = self->is_starting = loop != NULL;
     self->batch = batch;
     return (PyObject *)self;
 }
@@ -76,6 +76,7 @@ int
 ab_run_set_task(PyObject *run, PyObject *task)
 {
     Run *self = Run_CAST(run);
+    self->is_starting = false;
     if (!self->is_due) {
         PyErr_SetString(self->state->BatchCancelledError,
                         "the task factory closed what it was to run");
@@ -91,15 +92,6 @@ ab_run_set_task(PyObject *run, PyObject *task)
 }
 
 /* ---- ending ---- */
-
-void
-ab_run_settle_result(Run *self, PyObject *result, PyObject *loop)
-{
-    struct ab_batch *batch = ab_run_take_batch((PyObject *)self);
-    if (batch != NULL) {
-        ab_settle_result(self->batcher, batch, result, loop);
-    }
-}
 
 void
 ab_run_settle_error(Run *self, PyObject *error, PyObject *loop)
@@ -124,10 +116,17 @@ ab_run_pass_on(Run *self)
     }
 }
 
+/* Its end, by what it has: results, an error for its batch, or for one that is
+ * due. */
 static void
-reject(Run *self)
+end(Run *self)
 {
     PyObject *loop = ab_running_loop(self->state);
+    if (self->rows.rows != NULL) {
+        ab_run_store_rest(self, loop);
+        Py_XDECREF(loop);
+        return;
+    }
     PyErr_SetString(self->state->BatchCancelledError,
                     "the batch was dropped by what ran it");
     if (self->batch != NULL) {
@@ -135,9 +134,9 @@ reject(Run *self)
         ab_run_settle_error(self, error, loop);
         Py_DECREF(error);
     }
-    // A loop that closes drops its tasks, too, but it does not run then: its
-    // reader gives notice, and another loop may take the batch.
-    else if (loop != NULL) {
+    // A loop that closes drops its tasks, too, but it does not run then, or
+    // another one does: its reader gives notice, and that may take the batch.
+    else if (loop != NULL && loop == self->loop) {
         ab_reject_due(self->batcher, loop);
     }
     else {
@@ -147,18 +146,24 @@ reject(Run *self)
 }
 
 void
-ab_run_drop(Run *self)
+ab_run_clear(Run *self)
 {
-    bool is_due = self->is_due && !ab_mark_is_set(&self->batcher->starts_run);
-    self->is_due = false;
-    if (is_due || self->batch != NULL) {
-        reject(self);
-    }
-    Py_CLEAR(self->task);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->items);
     Py_CLEAR(self->iterator);
     Py_CLEAR(self->awaitable);
+    Py_CLEAR(self->task);
+    Py_CLEAR(self->loop);
+}
+
+void
+ab_run_drop(Run *self)
+{
+    bool is_due = self->is_due && !self->is_starting;
+    self->is_due = self->is_paused = false;
+    if (is_due || self->batch != NULL) {
+        end(self);
+    }
+    Py_CLEAR(self->items);
+    ab_run_clear(self);
 }
 
 /* ---- as a done callback ---- */
@@ -166,13 +171,18 @@ ab_run_drop(Run *self)
 static PyObject *
 executor_error(Run *self, PyObject *future)
 {
-    PyObject *cancelled =
-        PyObject_CallMethodNoArgs(future, self->state->str_cancelled);
-    if (cancelled == NULL) {
+    // One that is not done would be waited for, and the loop with it.
+    int is_done = ab_is_true_and_drop(
+        PyObject_CallMethodNoArgs(future, self->state->str_done));
+    if (is_done <= 0) {
+        if (is_done == 0) {
+            PyErr_SetString(self->state->BatchCancelledError,
+                            "the executor called back before it was done");
+        }
         return NULL;
     }
-    int is_cancelled = PyObject_IsTrue(cancelled);
-    Py_DECREF(cancelled);
+    int is_cancelled = ab_is_true_and_drop(
+        PyObject_CallMethodNoArgs(future, self->state->str_cancelled));
     if (is_cancelled != 0) {
         return is_cancelled < 0
                    ? NULL
@@ -206,7 +216,10 @@ Run_call(PyObject *op, PyObject *args, PyObject *Py_UNUSED(kwargs))
     }
     PyObject *loop = ab_running_loop(self->state);
     if (result != NULL) {
-        ab_run_settle_result(self, result, loop);
+        struct ab_batch *batch = ab_run_take_batch(op);
+        if (batch != NULL) {
+            ab_settle_result(self->batcher, batch, result, loop);
+        }
     }
     else {
         ab_run_settle_error(self, error, loop);
@@ -228,16 +241,33 @@ Run_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->task);
     Py_VISIT(self->loop);
     Py_VISIT(self->items);
+    Py_VISIT(self->rows.rows);
+    Py_VISIT(self->rows.seen);
     Py_VISIT(self->awaitable);
     Py_VISIT(self->iterator);
     return 0;
 }
 
+/* Here, and not in dealloc: the collector finalizes all that it found before
+ * it clears any of it, so what is called here works. */
+static void
+Run_finalize(PyObject *op)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    ab_run_drop(Run_CAST(op));
+    if (error != NULL) {
+        PyErr_SetRaisedException(error);
+    }
+}
+
 static int
 Run_clear(PyObject *op)
 {
-    ab_run_drop(Run_CAST(op));
-    Py_CLEAR(Run_CAST(op)->batcher);
+    Run *self = Run_CAST(op);
+    Py_CLEAR(self->items);
+    ab_rows_clear(&self->rows);
+    ab_run_clear(self);
+    Py_CLEAR(self->batcher);
     return 0;
 }
 
@@ -245,12 +275,11 @@ static void
 Run_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    PyObject *error = PyErr_GetRaisedException();
-    (void)Run_clear(op);
-    if (error != NULL) {
-        PyErr_SetRaisedException(error);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
     }
+    PyObject_GC_UnTrack(op);
+    (void)Run_clear(op);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -276,17 +305,12 @@ static PyMethodDef run_methods[] = {
 };
 
 static PyType_Slot run_slots[] = {
-    {Py_am_await, PyObject_SelfIter},
-    {Py_am_send, Run_send},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, Run_iternext},
-    {Py_tp_call, Run_call},
-    {Py_tp_methods, run_methods},
-    {Py_tp_getset, run_getset},
-    {Py_tp_traverse, Run_traverse},
-    {Py_tp_clear, Run_clear},
-    {Py_tp_dealloc, Run_dealloc},
-    {0, NULL},
+    {Py_am_await, PyObject_SelfIter}, {Py_am_send, Run_send},
+    {Py_tp_iter, PyObject_SelfIter},  {Py_tp_iternext, Run_iternext},
+    {Py_tp_call, Run_call},           {Py_tp_methods, run_methods},
+    {Py_tp_getset, run_getset},       {Py_tp_traverse, Run_traverse},
+    {Py_tp_clear, Run_clear},         {Py_tp_finalize, Run_finalize},
+    {Py_tp_dealloc, Run_dealloc},     {0, NULL},
 };
 
 PyType_Spec ab_run_spec = {

@@ -1,5 +1,5 @@
 /* From what process_batch returned or raised to what each caller gets. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/clock.h"
 #include "core/leave.h"
@@ -143,48 +143,103 @@ read_row(struct ab_state *state, PyObject *result, Py_ssize_t i,
     return row;
 }
 
+/* A list is the user's, who may change it before all of it is stored. */
 static int
-store_rows(Batcher *self, struct ab_batch *batch, PyObject *result)
+make_own(struct ab_rows *rows)
 {
-    PyObject *seen = NULL;
+    if (PyList_CheckExact(rows->rows)) {
+        Py_ssize_t size = PyList_GET_SIZE(rows->rows);
+        Py_SETREF(rows->rows, PyList_GetSlice(rows->rows, 0, size));
+    }
+    return rows->rows != NULL ? 1 : -1;
+}
+
+int
+ab_rows_begin(Batcher *self, const struct ab_batch *batch, PyObject *result,
+              struct ab_rows *rows)
+{
+    *rows = (struct ab_rows){0};
+    rows->rows = result == Py_None
+                     ? Py_NewRef(result)
+                     : rows_of(self->state, result, (Py_ssize_t)batch->length);
+    if (rows->rows == NULL) {
+        return -1;
+    }
+    return batch->length > AB_PIECE ? make_own(rows) : 1;
+}
+
+/* Store at most AB_ROWS rows. */
+static int
+store_some(Batcher *self, struct ab_batch *batch, struct ab_rows *rows)
+{
+    void *some[AB_ROWS];
+    size_t count = 0;
     int status = 0;
-    for (size_t from = 0; from < batch->length && status == 0;
-         from += AB_ROWS) {
-        void *rows[AB_ROWS];
-        size_t count = 0;
-        while (count < AB_ROWS && from + count < batch->length) {
-            rows[count] = read_row(self->state, result,
-                                   (Py_ssize_t)(from + count), &seen);
-            if (rows[count] == NULL) {
-                status = -1;
-                break;
-            }
+    while (count < AB_ROWS && rows->stored + count < batch->length &&
+           status == 0) {
+        some[count] =
+            read_row(self->state, rows->rows,
+                     (Py_ssize_t)(rows->stored + count), &rows->seen);
+        if (some[count] != NULL) {
             count++;
         }
-        ab_batch_store(batch, from, rows, count);
-        drop_rows(rows, count);
+        else {
+            status = -1;
+        }
     }
-    Py_XDECREF(seen);
+    ab_batch_store(batch, rows->stored, some, count);
+    drop_rows(some, count);
+    rows->stored += count;
     return status;
+}
+
+int
+ab_rows_store(Batcher *self, struct ab_batch *batch, struct ab_rows *rows)
+{
+    for (size_t end = rows->stored + AB_PIECE;
+         rows->stored < batch->length && rows->stored < end;) {
+        if (store_some(self, batch, rows) < 0) {
+            return -1;
+        }
+    }
+    return rows->stored < batch->length;
+}
+
+void
+ab_rows_clear(struct ab_rows *rows)
+{
+    Py_CLEAR(rows->rows);
+    Py_CLEAR(rows->seen);
+}
+
+void
+ab_settle_rows(Batcher *self, struct ab_batch *batch, struct ab_rows *rows,
+               int status, PyObject *loop)
+{
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    ab_rows_clear(rows);
+    if (error == NULL) {
+        log_batch(self, batch);
+        finish(self, batch, false, loop);
+        return;
+    }
+    ab_settle_error(self, batch, error, loop);
+    Py_DECREF(error);
 }
 
 void
 ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
                  PyObject *loop)
 {
-    PyObject *rows = result == Py_None ? Py_NewRef(result)
-                                       : rows_of(self->state, result,
-                                                 (Py_ssize_t)batch->length);
-    if (rows == NULL || store_rows(self, batch, rows) < 0) {
-        Py_XDECREF(rows);
-        PyObject *error = PyErr_GetRaisedException();
-        ab_settle_error(self, batch, error, loop);
-        Py_DECREF(error);
-        return;
+    struct ab_rows rows;
+    int status = ab_rows_begin(self, batch, result, &rows);
+    while (status > 0) {
+        status = ab_rows_store(self, batch, &rows);
+        if (status > 0) {
+            ab_let_others_run(loop);
+        }
     }
-    Py_DECREF(rows);
-    log_batch(self, batch);
-    finish(self, batch, false, loop);
+    ab_settle_rows(self, batch, &rows, status, loop);
 }
 
 /* ---- errors ---- */
@@ -237,6 +292,18 @@ ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
     }
     store_error(batch, error);
     finish(self, batch, true, loop);
+}
+
+void
+ab_settle_refused(Batcher *self, struct ab_batch *batch, PyObject *loop)
+{
+    PyObject *error = ab_exception_of(self, AB_CLOSED);
+    if (error == NULL) {
+        error = PyErr_GetRaisedException();
+    }
+    store_error(batch, error);
+    finish(self, batch, true, loop);
+    Py_DECREF(error);
 }
 
 int

@@ -1,5 +1,5 @@
 /* Callers that wait: for space in the queue, and for idleness. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/intake.h"
 #include "core/leave.h"
@@ -21,6 +21,10 @@ wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
     struct ab_todo todo = {0};
     Py_INCREF(self); // as in ab_push
     *status = ab_batcher_wait_for_space(self->core, loop, pair, number, &todo);
+    if (*status == AB_NO_LINK && ab_enter_loop(self, loop) == 0) {
+        *status =
+            ab_batcher_wait_for_space(self->core, loop, pair, number, &todo);
+    }
     ab_finish_todo(self, loop, &todo);
     Py_DECREF(self);
     if (*status != AB_OK) {
@@ -30,7 +34,6 @@ wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
         return NULL;
     }
     // From here on a cancelled item in the queue is noticed at once.
-    ab_mark_clear(&self->sweeps_soon);
     ab_watch_queued(self, loop);
     ab_batcher_alert_loops(self->core, loop);
     ab_deliver(self, loop);
@@ -44,7 +47,7 @@ submit(Batcher *self, PyObject *loop, PyObject *item, PyObject *future,
 {
     struct ab_entry entry = {
         .value = Py_NewRef(item), .waiter = Py_NewRef(future), .cost = cost};
-    // Where others wait the queue was swept, and is watched since.
+    // Where others wait the queue is watched.
     enum ab_status status = ab_batcher_has_backlog(self->core)
                                 ? AB_FULL
                                 : ab_push(self, loop, &entry, 1);
@@ -132,22 +135,24 @@ Batcher_withdraw(PyObject *op, PyObject *number)
     PyObject *loop = ab_running_loop(self->state);
     struct ab_entry pair[2];
     struct ab_todo todo = {0};
-    if (ab_batcher_withdraw(self->core, value, pair, &todo)) {
-        for (int i = 0; i < 2; i++) {
-            Py_XDECREF((PyObject *)pair[i].value);
-            Py_XDECREF((PyObject *)pair[i].waiter);
-        }
+    bool waited = ab_batcher_withdraw(self->core, value, pair, &todo);
+    for (int i = 0; waited && i < 2; i++) {
+        Py_XDECREF((PyObject *)pair[i].value);
+        Py_XDECREF((PyObject *)pair[i].waiter);
     }
     ab_finish_todo(self, loop, &todo);
-    ab_sweep(self, loop, false);
+    if (!waited) {
+        ab_sweep(self, loop, false); // it was admitted already
+    }
     ab_deliver(self, loop);
     Py_XDECREF(loop);
     Py_RETURN_NONE;
 }
 
-/* _watch() -> Future: done when nothing is queued, running or untold. */
+/* _watch(stops) -> Future: done when nothing is queued, running or untold; for
+ * one who stops the batcher when nothing is queued or running. */
 PyObject *
-Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
+Batcher_watch(PyObject *op, PyObject *stops)
 {
     Batcher *self = Batcher_CAST(op);
     PyObject *loop = ab_callers_loop(self);
@@ -161,7 +166,9 @@ Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
     }
     ab_sweep(self, loop, false);
     struct ab_entry watcher = {.value = Py_NewRef(Py_None),
-                               .waiter = Py_NewRef(future)};
+                               .waiter = Py_NewRef(future),
+                               .kind =
+                                   stops == Py_True ? AB_STOPPER : AB_WATCHER};
     struct ab_todo todo = {0};
     Py_INCREF(self); // as in ab_push
     enum ab_status status =
@@ -169,7 +176,11 @@ Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
     if (status == AB_NO_LINK && ab_enter_loop(self, loop) == 0) {
         status = ab_batcher_watch(self->core, loop, &watcher, &todo);
     }
-    if (status != AB_OK) {
+    if (status == AB_OK) {
+        ab_finish_todo(self, loop, &todo);
+        ab_deliver(self, loop);
+    }
+    else {
         Py_DECREF(Py_None);
         Py_DECREF(future);
         Py_CLEAR(future);
@@ -177,8 +188,6 @@ Batcher_watch(PyObject *op, PyObject *Py_UNUSED(unused))
             PyErr_NoMemory();
         }
     }
-    ab_finish_todo(self, loop, &todo);
-    ab_deliver(self, loop);
     Py_DECREF(self);
     Py_DECREF(loop);
     return future;

@@ -13,7 +13,6 @@
 #include "binding/compat.h"
 #include "core/batch.h"
 #include "core/outbox.h"
-#include "core/registry.h"
 
 /* Interned names of methods and keywords. */
 #define AB_NAMES(X)                                                           \
@@ -86,8 +85,8 @@ struct ab_state {
     PyObject *kw_batch;      /* owned; ("batch",) */
     PyObject *kw_loop;       /* owned; ("loop",) */
     PyTypeObject *batcher_type, *reader_type, *run_type, *group_type;
-    PyObject *end_workers; /* owned; the module's _end_workers */
-    bool ends_workers;     // threading was asked to call us at exit
+    PyObject *end_workers;    /* owned; the module's _end_workers */
+    atomic_bool ends_workers; // threading was asked to call us at exit
 };
 
 typedef struct {
@@ -101,14 +100,14 @@ typedef struct {
     int64_t default_cost;    // of an item that has none of those
     PyObject *context; /* owned: where every batch's context comes from */
     bool is_initialized;
-    atomic_bool is_inspected;   // process_batch was looked at: ab_inspect
-    bool is_keyword;            // it takes its list as `batch=`
-    bool has_cost;              // items are asked for their cost
-    struct ab_mark sweeps_soon; // a loop was asked to call _sweep
-    struct ab_mark starts_run;  // ab_start_run is at it
-    // Who runs the one batch of a batcher with concurrency 1 right now.
-    atomic_ulong inside_thread; // 0: nobody
-    PyObject *inside_task;      /* borrowed; alive while it steps */
+    atomic_bool is_inspected; // process_batch was looked at: ab_inspect
+    bool is_keyword;          // it takes its list as `batch=`
+    atomic_bool has_cost;     // items are asked for their cost
+    PyObject *limits; /* owned or NULL; under the core's mutex: as they were
+                         given, a dict that is replaced and never changed */
+    int64_t
+        sweep_paid_ns;   // under the core's mutex: refusals look from then on
+    atomic_size_t steps; // of its batches' tasks, in progress in any thread
 } Batcher;
 
 #define Batcher_CAST(op) ((Batcher *)(op))
@@ -118,6 +117,7 @@ extern PyType_Spec ab_batcher_spec, ab_reader_spec, ab_run_spec, ab_group_spec;
 
 /* ---- methods of Batcher: control.c, statistics.c ---- */
 
+PyObject *Batcher_get_limits(PyObject *op, void *closure);
 PyObject *Batcher_set_limits(PyObject *op, PyObject *args);
 PyObject *Batcher_begin(PyObject *op, PyObject *unused);
 PyObject *Batcher_reopen(PyObject *op, PyObject *unused);
@@ -127,6 +127,8 @@ PyObject *Batcher_look(PyObject *op, PyObject *unused);
 PyObject *Batcher_drain(PyObject *op, PyObject *unused);
 PyObject *Batcher_abort(PyObject *op, PyObject *unused);
 PyObject *Batcher_is_inside(PyObject *op, PyObject *unused);
+PyObject *Batcher_is_worker(PyObject *op, PyObject *unused);
+PyObject *Batcher_has_untold(PyObject *op, PyObject *unused);
 PyObject *Batcher_snapshot(PyObject *op, PyObject *unused);
 
 /* ---- batcher.c ---- */
@@ -143,7 +145,7 @@ void ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo);
 /* ---- status.c ---- */
 
 /* The exception that is set reaches nobody: it is reported, but for a
- * KeyboardInterrupt, which is raised again where it can be seen. */
+ * KeyboardInterrupt or a SystemExit, which the main thread raises again. */
 void ab_report_error(PyObject *where);
 void ab_drop_error(void); // the same, without a report
 
@@ -173,6 +175,13 @@ struct ab_link *ab_link_of(Batcher *self, PyObject *loop);
 /* Have the running `loop` look after its mail in its next iteration. */
 void ab_post_own(Batcher *self, PyObject *loop);
 
+/* Stay detached long enough for a waiting thread to take the interpreter
+ * lock; one that only lets go for an instant gets it back itself. */
+void ab_stay_detached(void);
+
+/* The same between two pieces, for whoever is attached without a loop. */
+void ab_let_others_run(PyObject *loop);
+
 /* ---- intake.c ---- */
 
 PyObject *Batcher_process(PyObject *op, PyObject *const *args,
@@ -185,20 +194,23 @@ PyObject *Batcher_submit(PyObject *op, PyObject *const *args,
                          Py_ssize_t nargs);
 PyObject *Batcher_cost_of(PyObject *op, PyObject *args);
 PyObject *Batcher_withdraw(PyObject *op, PyObject *number);
-PyObject *Batcher_watch(PyObject *op, PyObject *unused);
+PyObject *Batcher_watch(PyObject *op, PyObject *stops);
 
 /* Is __init__ done?  And is it known how process_batch wants to be called? */
 int ab_check(Batcher *self);
 int ab_inspect(Batcher *self);
 
-/* ---- shared by intake.c, many.c and space.c ---- */
+/* ---- cost.c ---- */
 
 /* What `item` costs: `given`, unless that is None.  0, or -1: the
  * estimator failed, or gave nonsense. */
 int ab_cost_of(Batcher *self, PyObject *item, PyObject *given, int64_t *out);
 
+/* ---- shared by intake.c, many.c and space.c ---- */
+
 /* Push, after making the loop known, and after dropping cancelled entries
- * where the queue looks full.  AB_NO_LINK: an exception is set. */
+ * where the queue looks full (ab_sweep_for_room).  AB_NO_LINK: an exception is
+ * set. */
 enum ab_status ab_push(Batcher *self, PyObject *loop, struct ab_entry *entries,
                        size_t count);
 /* The exception of a push that failed: a new reference. */
@@ -255,90 +267,14 @@ PyObject *ab_waiter_future(struct ab_state *state, PyObject *waiter);
  * that waits. */
 void ab_sweep(Batcher *self, PyObject *loop, bool only_head);
 
+/* The same before a caller is refused, unless refusals looked so much lately
+ * that the queue is left alone. */
+void ab_sweep_for_room(Batcher *self, PyObject *loop);
+
 /* While callers wait for space: have the running loop's queued waiters (and
  * those of none) tell when they are cancelled. */
 void ab_watch_queued(Batcher *self, PyObject *loop);
 PyObject *Batcher_sweep(PyObject *op, PyObject *unused);
 PyObject *Batcher_on_done(PyObject *op, PyObject *future);
-
-/* ---- deliver.c ---- */
-
-/* Tell all that can be told here, and wake the loops that tell the rest.
- * `loop`: the running one or NULL. */
-void ab_deliver(Batcher *self, PyObject *loop);
-
-/* Tell up to *budget waiters of `link`; what is left is posted. */
-void ab_tell_link(Batcher *self, struct ab_link *link, size_t *budget);
-
-/* ---- settle.c ---- */
-
-/* End `batch` with what process_batch returned or raised (new references are
- * not taken), tell, and let the batch go.  `loop`: the running one or NULL. */
-void ab_settle_result(Batcher *self, struct ab_batch *batch, PyObject *result,
-                      PyObject *loop);
-void ab_settle_error(Batcher *self, struct ab_batch *batch, PyObject *error,
-                     PyObject *loop);
-
-/* Refuse everything that waits in `what` (enum ab_collect) with `error`. */
-int ab_refuse(Batcher *self, struct ab_link *link, unsigned what,
-              PyObject *error, PyObject *loop);
-
-/* ---- dispatch.c ---- */
-
-/* Cut a batch that `link` (NULL: a worker) hosts; *items is its list, a new
- * reference.  NULL without an exception: nothing is due. */
-struct ab_batch *ab_cut(Batcher *self, struct ab_link *link, PyObject *loop,
-                        PyObject **items);
-
-/* Start a task on the running loop that will cut a batch, if one is due. */
-void ab_start_run(Batcher *self, PyObject *loop);
-
-/* Cut the batch that is due on the running loop, and reject it with the
- * exception that is set. */
-void ab_reject_due(Batcher *self, PyObject *loop);
-
-/* A hint came by the mailbox: the same, or start a batch in the executor. */
-void ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop);
-
-/* Cut and run one batch on this worker, or hand it to the executor. */
-void ab_dispatch_on_worker(Batcher *self);
-
-/* Call process_batch(items) as its signature wants it: a new reference. */
-PyObject *ab_call_process_batch(Batcher *self, PyObject *items);
-
-/* ---- run.c ---- */
-
-/* A batch being run: the coroutine of its task, which cuts the batch itself
- * in the `loop`, or the done callback of its executor future (`loop` NULL).
- * Owns the batch; dropped unfinished, it rejects it. */
-PyObject *ab_run_new(Batcher *batcher, PyObject *loop, struct ab_batch *batch);
-
-/* Take the batch away from the run: somebody else settles it. */
-struct ab_batch *ab_run_take_batch(PyObject *run);
-
-/* The run is over, whatever it had to do. */
-void ab_run_forget(PyObject *run);
-
-/* The task that will step the run; -1 if it was closed meanwhile. */
-int ab_run_set_task(PyObject *run, PyObject *task);
-
-/* Until the run ends, busy loops let other threads have the interpreter. */
-void ab_run_begin_yield(PyObject *run);
-
-/* ---- worker.c ---- */
-
-/* Start a worker that the core has counted.  Rejects what waits if none can
- * be started and none is alive. */
-void ab_start_worker(Batcher *self, PyObject *loop);
-
-/* Exit does not wait for workers that run a batch now; a worker that ends one
- * all the same is waited for again. */
-void ab_abandon_workers(Batcher *self);
-void ab_reclaim_worker(struct ab_batch *batch);
-
-/* At exit: no worker starts any more, queued items are rejected, and running
- * batches are waited for. */
-void ab_workers_init(void);
-PyObject *ab_end_workers(PyObject *module, PyObject *unused);
 
 #endif

@@ -17,16 +17,6 @@ has_caller(Run *self)
     return has_any;
 }
 
-/* It is over: the task, which keeps it, is not kept by it any longer. */
-static void
-clear(Run *self)
-{
-    Py_CLEAR(self->iterator);
-    Py_CLEAR(self->awaitable);
-    Py_CLEAR(self->task);
-    Py_CLEAR(self->loop);
-}
-
 /* process_batch ended with the exception that is set.  The callers have it;
  * the task ends without, but that a cancelled task ends cancelled, and that
  * what must stop the program is not lost where nobody is left to raise it. */
@@ -41,7 +31,7 @@ end_with_error(Run *self, PyObject **out)
         PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
     bool goes_on = is_cancelled || (is_final && !has_caller(self));
     ab_run_settle_error(self, error, self->loop);
-    clear(self);
+    ab_run_clear(self);
     if (goes_on) {
         PyErr_SetRaisedException(error);
         *out = NULL;
@@ -50,40 +40,6 @@ end_with_error(Run *self, PyObject **out)
     Py_DECREF(error);
     *out = Py_NewRef(Py_None);
     return PYGEN_RETURN;
-}
-
-static PySendResult
-end_with_result(Run *self, PyObject *result, PyObject **out)
-{
-    Py_CLEAR(self->iterator);
-    Py_CLEAR(self->awaitable);
-    ab_run_settle_result(self, result, self->loop);
-    Py_DECREF(result);
-    clear(self);
-    *out = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
-}
-
-/* The first step: false if nothing is due any more. */
-static bool
-cut(Run *self)
-{
-    self->is_due = false;
-    struct ab_batcher *core = self->batcher->core;
-    struct ab_link *link = ab_link_of(self->batcher, self->loop);
-    if (link != NULL) {
-        self->batch = ab_cut(self->batcher, link, self->loop, &self->items);
-    }
-    if (self->batch == NULL) {
-        clear(self);
-        return false;
-    }
-    ab_mutex_lock(&core->mutex);
-    if (!self->batch->is_settled) {
-        self->batch->task = Py_XNewRef(self->task);
-    }
-    ab_mutex_unlock(&core->mutex);
-    return true;
 }
 
 /* Call process_batch and find out how to step through what it returned. */
@@ -109,57 +65,53 @@ begin(Run *self)
                      Py_TYPE(self->awaitable)->tp_name);
         return -1;
     }
-    self->iterator = methods->am_await(self->awaitable);
+    PyObject *awaitable = Py_NewRef(self->awaitable); // it may close us
+    self->iterator = methods->am_await(awaitable);
+    Py_DECREF(awaitable);
     return self->iterator != NULL ? 0 : -1;
 }
 
 /* Code of process_batch runs from here on, on this thread. */
-static bool
+static void
 enter(Run *self)
 {
-    Batcher *batcher = self->batcher;
-    unsigned long thread = PyThread_get_thread_ident();
     if (self->batch != NULL) {
-        atomic_store_explicit(&self->batch->thread, thread,
+        atomic_store_explicit(&self->batch->thread,
+                              PyThread_get_thread_ident(),
                               memory_order_relaxed);
     }
-    if (batcher->core->synced_data.limits.concurrency != 1 ||
-        self->task == NULL) {
-        return false;
-    }
-    batcher->inside_task = self->task;
-    atomic_store_explicit(&batcher->inside_thread, thread,
-                          memory_order_relaxed);
-    return true;
+    // Relaxed, as the thread above: both are read by this very thread.
+    atomic_fetch_add_explicit(&self->batcher->steps, 1, memory_order_relaxed);
 }
 
 static void
-leave(Run *self, bool is_inside)
+leave(Run *self)
 {
     if (self->batch != NULL) {
         atomic_store_explicit(&self->batch->thread, 0, memory_order_relaxed);
     }
-    if (is_inside) {
-        atomic_store_explicit(&self->batcher->inside_thread, 0,
-                              memory_order_relaxed);
-        self->batcher->inside_task = NULL;
-    }
+    atomic_fetch_sub_explicit(&self->batcher->steps, 1, memory_order_relaxed);
 }
 
 PySendResult
 Run_send(PyObject *op, PyObject *value, PyObject **out)
 {
     Run *self = Run_CAST(op);
+    PySendResult sent = PYGEN_ERROR;
     *out = NULL;
-    if (self->is_due) {
+    if (self->is_due || self->is_paused) {
         *out = Py_NewRef(Py_None);
-        if (ab_mark_is_set(&self->batcher->starts_run)) {
+        if (self->is_starting) {
             return PYGEN_NEXT; // an eager task: the batch is still gathering
         }
-        if (!cut(self)) {
-            return PYGEN_RETURN;
+        if (!ab_run_cut(self, &sent)) {
+            return sent;
         }
         Py_CLEAR(*out);
+        sent = PYGEN_ERROR;
+    }
+    if (self->rows.rows != NULL) {
+        return ab_run_store(self, out);
     }
     if (self->is_forgotten) {
         *out = Py_NewRef(Py_None);
@@ -170,18 +122,17 @@ Run_send(PyObject *op, PyObject *value, PyObject **out)
                         "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
-    PySendResult sent = PYGEN_ERROR;
-    bool is_inside = enter(self);
+    enter(self);
     if (self->items == NULL || begin(self) == 0) {
         PyObject *iterator = Py_NewRef(self->iterator);
         sent = PyIter_Send(iterator, value, out);
         Py_DECREF(iterator);
     }
-    leave(self, is_inside);
+    leave(self);
     if (sent == PYGEN_NEXT) {
         return sent;
     }
-    return sent == PYGEN_RETURN ? end_with_result(self, *out, out)
+    return sent == PYGEN_RETURN ? ab_run_end_with_result(self, *out, out)
                                 : end_with_error(self, out);
 }
 
@@ -211,15 +162,31 @@ Run_iternext(PyObject *op)
     return Run_send_method(op, Py_None);
 }
 
+static void
+raise_thrown(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (PyExceptionInstance_Check(args[0])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
+    }
+    else {
+        PyErr_SetObject(args[0], nargs > 1 ? args[1] : NULL);
+    }
+}
+
 /* Throw into what process_batch awaits.  The value of a StopIteration that
  * comes back is its result. */
 static PyObject *
 throw_in(Run *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
 {
     *result = NULL;
-    PyObject *method =
-        PyObject_GetAttr(self->iterator, self->state->str_throw);
-    if (method == NULL) {
+    PyObject *method;
+    // Held by the bound method: what is thrown into may close this run.
+    int has_method = PyObject_GetOptionalAttr(self->iterator,
+                                              self->state->str_throw, &method);
+    if (has_method <= 0) {
+        if (has_method == 0) {
+            raise_thrown(args, nargs); // as `yield from` does
+        }
         return NULL;
     }
     PyObject *yielded = PyObject_Vectorcall(method, args, (size_t)nargs, NULL);
@@ -230,17 +197,6 @@ throw_in(Run *self, PyObject *const *args, Py_ssize_t nargs, PyObject **result)
         Py_DECREF(stop);
     }
     return yielded;
-}
-
-static void
-raise_thrown(PyObject *const *args, Py_ssize_t nargs)
-{
-    if (PyExceptionInstance_Check(args[0])) {
-        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
-    }
-    else {
-        PyErr_SetObject(args[0], nargs > 1 ? args[1] : NULL);
-    }
 }
 
 PyObject *
@@ -254,26 +210,35 @@ Run_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     PyObject *out = NULL;
     if (self->is_due) {
         ab_run_pass_on(self);
+        ab_run_clear(self);
+        raise_thrown(args, nargs);
+        return NULL;
+    }
+    if (self->rows.rows != NULL) { // process_batch ended before
+        ab_run_store_rest(self, self->loop);
+        ab_run_clear(self);
         raise_thrown(args, nargs);
         return NULL;
     }
     if (self->iterator == NULL) {
         raise_thrown(args, nargs);
-        if (self->items == NULL) {
+        if (self->items == NULL && !self->is_paused) {
             return NULL; // ended before
         }
+        self->is_paused = false;
         Py_CLEAR(self->items);
         return answer(end_with_error(self, &out), out);
     }
     PyObject *result;
-    bool is_inside = enter(self);
+    enter(self);
     PyObject *yielded = throw_in(self, args, nargs, &result);
-    leave(self, is_inside);
+    leave(self);
     if (yielded != NULL) {
         return yielded;
     }
-    PySendResult sent = result != NULL ? end_with_result(self, result, &out)
-                                       : end_with_error(self, &out);
+    PySendResult sent = result != NULL
+                            ? ab_run_end_with_result(self, result, &out)
+                            : end_with_error(self, &out);
     return answer(sent, out);
 }
 
@@ -282,8 +247,10 @@ Run_close(PyObject *op, PyObject *Py_UNUSED(unused))
 {
     Run *self = Run_CAST(op);
     if (self->iterator != NULL) {
+        PyObject *iterator = Py_NewRef(self->iterator); // it may close us
         PyObject *closed =
-            PyObject_CallMethodNoArgs(self->iterator, self->state->str_close);
+            PyObject_CallMethodNoArgs(iterator, self->state->str_close);
+        Py_DECREF(iterator);
         if (closed == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             ab_report_error(op);
         }

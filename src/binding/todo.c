@@ -1,5 +1,5 @@
 /* What the core leaves to do once its mutex is free. */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/clock.h"
 #include "core/decide.h"

@@ -240,8 +240,8 @@ make_error(struct ab_state *state, PyObject *value, enum ab_answer answer)
     }
     PyObject *own = PyObject_CallOneArg(state->own_exception, value);
     if (own == NULL) {
-        ab_report_error(value);
-        own = presentable(state, value); // better shared than lost
+        ab_report_error(state->own_exception); // not the user's: it is shown
+        own = presentable(state, value);       // better shared than lost
     }
     return own;
 }

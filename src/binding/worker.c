@@ -8,50 +8,13 @@
  * That callback waits until running batches have ended, but not for those
  * whose callers have been told by a forced stop.
  */
-#include "binding/state.h"
+#include "binding/batches.h"
 
 #include "core/crew.h"
 #include "core/leave.h"
 #include "core/registry.h"
 #include "core/sync.h"
 #include "core/yield.h"
-
-static struct {
-    struct ab_mutex mutex;
-    struct ab_cond ended;
-    bool is_initialized;
-    size_t alive; // workers, less those nobody waits for
-    unsigned generation;
-} workers;
-
-void
-ab_workers_init(void)
-{
-    if (!workers.is_initialized ||
-        workers.generation != ab_registry_generation()) {
-        ab_mutex_init(&workers.mutex);
-        ab_cond_init(&workers.ended);
-        workers.is_initialized = true;
-        workers.generation = ab_registry_generation();
-        workers.alive = 0;
-    }
-}
-
-static void
-lock_workers(void)
-{
-    ab_workers_init(); // the child of a fork has none, whatever was counted
-    ab_mutex_lock(&workers.mutex);
-}
-
-static void
-count_worker(int change)
-{
-    lock_workers();
-    workers.alive = (size_t)((Py_ssize_t)workers.alive + change);
-    ab_cond_broadcast(&workers.ended);
-    ab_mutex_unlock(&workers.mutex);
-}
 
 /* From here on a worker waits for the interpreter lock, where there is one. */
 static void
@@ -71,6 +34,8 @@ end_yield(void)
 }
 
 /* ---- the thread ---- */
+
+static _Thread_local const struct ab_batcher *served; // NULL: nobody
 
 typedef struct {
     struct ab_batcher *core;   /* owned: one count */
@@ -92,13 +57,21 @@ wait_for_work(Worker *worker, bool is_new)
 static void
 serve(Batcher *self)
 {
+    served = self->core;
     ab_dispatch_on_worker(self);
+    served = NULL;
     if (PyErr_Occurred()) {
         ab_report_error((PyObject *)self);
     }
 }
 
-/* A loop that watches no fd still has to learn that the last worker left. */
+bool
+ab_is_served_here(const Batcher *self)
+{
+    return served == self->core;
+}
+
+/* What the fd of a loop did not tell: a loop may watch none, or be closed. */
 static void
 deliver_last(struct ab_batcher *core)
 {
@@ -106,8 +79,7 @@ deliver_last(struct ab_batcher *core)
     ab_mutex_lock(&core->mutex);
     for (struct ab_link *link = core->synced_data.links; link != NULL;
          link = link->synced_data.next) {
-        has_any |= link->synced_data.outbox != NULL &&
-                   (link->mailbox == NULL || !link->mailbox->has_fd);
+        has_any |= link->synced_data.outbox != NULL;
     }
     ab_mutex_unlock(&core->mutex);
     Batcher *self = has_any ? ab_object_of(core) : NULL;
@@ -127,8 +99,12 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
             has_work = wait_for_work(worker, is_new);
+            if (!has_work) {
+                ab_workers_line_up();
+            }
         Py_END_ALLOW_THREADS
         if (!has_work) {
+            ab_workers_move_up();
             break;
         }
         is_new = false;
@@ -144,7 +120,7 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
     deliver_last(core);
     // Attached until the thread state is gone: whoever waits for this count
     // attaches after that.
-    count_worker(-1);
+    ab_workers_count(-1);
     Py_RETURN_NONE;
 }
 
@@ -198,14 +174,15 @@ static int
 start_thread(Batcher *self)
 {
     struct ab_state *state = self->state;
-    if (!state->ends_workers) {
+    // Workers of two batchers may be started at once: one of them asks.
+    if (!atomic_exchange(&state->ends_workers, true)) {
         PyObject *answer =
             PyObject_CallOneArg(state->_register_atexit, state->end_workers);
         if (answer == NULL) {
+            atomic_store(&state->ends_workers, false);
             return -1;
         }
         Py_DECREF(answer);
-        state->ends_workers = true;
     }
     Worker *worker = NULL;
     PyObject *function = new_worker(self, &worker);
@@ -215,11 +192,11 @@ start_thread(Batcher *self)
     PyObject *nothing = PyTuple_New(0);
     PyObject *thread = NULL;
     if (nothing != NULL) {
-        count_worker(1);
+        ab_workers_count(1);
         begin_yield(); // a thread attaches before it runs anything
         thread = start_with_signals_blocked(state, function, nothing, worker);
         if (thread == NULL) {
-            count_worker(-1);
+            ab_workers_count(-1);
             end_yield();
         }
         Py_DECREF(nothing);
@@ -269,7 +246,7 @@ ab_abandon_workers(Batcher *self)
         }
     }
     ab_mutex_unlock(&self->core->mutex);
-    count_worker(-abandoned);
+    ab_workers_count(-abandoned);
 }
 
 void
@@ -282,7 +259,7 @@ ab_reclaim_worker(struct ab_batch *batch)
     atomic_store_explicit(&batch->thread, 0, memory_order_relaxed);
     ab_mutex_unlock(&batch->batcher->mutex);
     if (was_abandoned) {
-        count_worker(1);
+        ab_workers_count(1);
     }
 }
 
@@ -296,7 +273,8 @@ reject_waiting(struct ab_batcher *core)
         return;
     }
     ab_mutex_lock(&core->mutex);
-    bool is_hosted = core->synced_data.host == AB_HOST_WORKER;
+    // An executor of concurrent.futures takes nothing from here on, either.
+    bool is_hosted = core->synced_data.host != AB_HOST_LOOP;
     ab_mutex_unlock(&core->mutex);
     PyObject *error = ab_exception_of(self, AB_QUITTING);
     if (error == NULL ||
@@ -318,11 +296,7 @@ ab_end_workers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
         reject_waiting(core);
     }
     Py_BEGIN_ALLOW_THREADS
-        lock_workers();
-        while (workers.alive > 0) {
-            ab_cond_wait(&workers.ended, &workers.mutex);
-        }
-        ab_mutex_unlock(&workers.mutex);
+        ab_workers_wait_for_none();
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -74,18 +74,10 @@ take_out(struct ab_timer *timer)
 static void
 sleep_until_due(void) AB_REQUIRES(aggregator.mutex)
 {
-    if (aggregator.synced_data.length == 0 || ab_clock_is_frozen()) {
-        ab_cond_wait(&aggregator.wakeup, &aggregator.mutex);
-        return;
-    }
-    int64_t due_ns = aggregator.synced_data.heap[0]->due_ns;
-    if (due_ns == AB_NEVER) {
-        ab_cond_wait(&aggregator.wakeup, &aggregator.mutex);
-    }
-    else {
-        ab_cond_wait_until(&aggregator.wakeup, &aggregator.mutex,
-                           ab_clock_to_system_ns(due_ns));
-    }
+    int64_t due_ns = aggregator.synced_data.length > 0
+                         ? aggregator.synced_data.heap[0]->due_ns
+                         : AB_NEVER;
+    ab_cond_wait_for_due(&aggregator.wakeup, &aggregator.mutex, due_ns);
 }
 
 static void

@@ -41,8 +41,8 @@ void ab_aggregator_disarm(struct ab_timer *timer);
 /* Let the thread look at the clock again: the test clock moved. */
 void ab_aggregator_wake(void);
 
-/* Fork: the lock is last in the order.  The child has no thread and starts
- * with an empty heap. */
+/* Fork: the lock is last in the order but for that of crew.h.  The child has
+ * no thread and starts with an empty heap. */
 void ab_aggregator_before_fork(void) AB_UNCHECKED;
 void ab_aggregator_after_fork_parent(void) AB_UNCHECKED;
 void ab_aggregator_after_fork_child(void) AB_UNCHECKED;

@@ -25,6 +25,7 @@ enum ab_status {
     AB_FULL,      // the queue has no room
     AB_CLOSED,    // no new entries are taken
     AB_QUITTING,  // the interpreter ends: no worker will run anything
+    AB_NO_HOST,   // no open loop could run the batch
     AB_NO_LINK,   // the loop is not known here yet: ab_batcher_link first
     AB_NO_MEMORY, // an allocation failed; nothing changed
     AB_NO_THREAD, // the aggregation thread could not be created

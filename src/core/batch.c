@@ -70,8 +70,8 @@ ab_batch_cut(struct ab_batcher *batcher, struct ab_link *host,
     ab_mutex_lock(&batcher->mutex);
     bool was_hinted = batcher->synced_data.hint != AB_HINT_NONE;
     batcher->synced_data.hint = AB_HINT_NONE;
-    if (now_ns >= batcher->synced_data.retry_ns) {
-        batcher->synced_data.retry_ns = AB_NEVER;
+    if (host != NULL && now_ns >= host->synced_data.retry_ns) {
+        host->synced_data.retry_ns = AB_NEVER;
     }
     struct ab_mailbox *own = host != NULL ? host->mailbox : NULL;
     struct ab_view view = ab_view_locked(batcher);
@@ -86,20 +86,23 @@ ab_batch_cut(struct ab_batcher *batcher, struct ab_link *host,
         batcher, &batcher->synced_data.batches,
         view.waiting < AB_FIRST_CAPACITY ? view.waiting : AB_FIRST_CAPACITY);
     if (batch == NULL) {
-        ab_batcher_try_later_locked(batcher);
+        ab_batcher_try_later_locked(batcher, own, todo);
         status = AB_NO_MEMORY;
         goto done;
     }
     batch->is_running = batch->is_forming = true;
     batch->holders = 1;
     batch->reason = verdict.reason;
+    batch->started_ns = now_ns;
+    uint64_t most = (uint64_t)batcher->synced_data.limits.max_batch_size;
+    batch->due = (uint64_t)view.waiting < most ? view.waiting : (size_t)most;
     // A batch in an executor does not end with the loop that submitted it.
     batch->host = batcher->synced_data.host == AB_HOST_LOOP ? host : NULL;
     batcher->synced_data.running++;
     batcher->synced_data.outstanding++;
     batcher->synced_data.hint_wait_ns = AB_HINT_WAIT_NS;
-    if (host != NULL) {
-        batcher->synced_data.home = host;
+    if (host != NULL || batcher->synced_data.host == AB_HOST_EXECUTOR) {
+        batcher->synced_data.home = host; // NULL: its loop gave no answer
     }
     if (batch->host != NULL) {
         ab_link_pend_locked(host, 1, todo);
@@ -110,22 +113,39 @@ done:
     return status;
 }
 
-/* Entries without a waiter are cancelled items the host has set aside. */
+/* The host looked at the waiters of the new entries, and set those aside that
+ * were cancelled: the others move together, and have waited long enough.  What
+ * it set aside may have forked: the child, where the batch has no permit,
+ * counts nothing of it. */
 static void
-count_out_cancelled(struct ab_batch *batch, struct ab_todo *todo)
+keep_waiting(struct ab_batch *batch, struct ab_todo *todo)
 {
+    if (!batch->is_running) {
+        return;
+    }
     struct ab_batcher *batcher = batch->batcher;
-    for (; batch->checked < batch->length; batch->checked++) {
-        struct ab_entry *entry = &batch->entries[batch->checked];
+    int64_t now_ns = ab_clock_now_ns();
+    size_t kept = batch->checked;
+    for (size_t i = batch->checked; i < batch->length; i++) {
+        struct ab_entry *entry = &batch->entries[i];
         if (entry->waiter != NULL) {
+            ab_histogram_add(&batcher->synced_data.meter.queue_wait,
+                             now_ns - entry->enqueued_ns);
+            batch->entries[kept++] = *entry;
             continue;
         }
-        batch->live--;
         ab_cost_subtract(&batch->cost, entry->cost);
         batcher->synced_data.meter.cancelled++;
         batcher->synced_data.outstanding--;
         ab_link_unpend_locked(entry->link, 1, todo);
     }
+    batch->length = batch->checked = kept;
+}
+
+static struct ab_mailbox *
+mailbox_of_host(const struct ab_batch *batch)
+{
+    return batch->host != NULL ? batch->host->mailbox : NULL;
 }
 
 static bool
@@ -146,26 +166,46 @@ make_room(struct ab_batch *batch)
 }
 
 size_t
-ab_batch_fill(struct ab_batch *batch, struct ab_todo *todo)
+ab_batch_fill(struct ab_batch *batch, size_t most, struct ab_todo *todo)
 {
     struct ab_batcher *batcher = batch->batcher;
     struct ab_queue *queue = &batcher->synced_data.queue;
     ab_mutex_lock(&batcher->mutex);
-    count_out_cancelled(batch, todo);
-    size_t before = batch->length;
+    keep_waiting(batch, todo);
     const struct ab_entry *head;
-    while ((head = ab_queue_head(queue)) != NULL &&
-           ab_policy_fits(&batcher->synced_data.limits, batch->live,
+    size_t added = 0;
+    while (batch->is_running && added < most &&
+           (head = ab_queue_head(queue)) != NULL &&
+           ab_policy_fits(&batcher->synced_data.limits, batch->length,
                           &batch->cost, head->cost) &&
            make_room(batch)) {
         ab_cost_add(&batch->cost, head->cost);
         batch->entries[batch->length++] = ab_queue_pop(queue);
-        batch->live++;
+        added++;
     }
-    ab_backlog_admit_locked(batcher);
-    size_t added = batch->length - before;
+    batch->due -= added < batch->due ? added : batch->due;
+    ab_backlog_admit_locked(batcher, mailbox_of_host(batch), todo);
     ab_mutex_unlock(&batcher->mutex);
     return added;
+}
+
+void
+ab_batch_pause(struct ab_batch *batch, struct ab_todo *todo)
+{
+    ab_mutex_lock(&batch->batcher->mutex);
+    keep_waiting(batch, todo); // whoever settles it meanwhile does not
+    batch->is_forming = false;
+    ab_mutex_unlock(&batch->batcher->mutex);
+}
+
+bool
+ab_batch_resume(struct ab_batch *batch)
+{
+    ab_mutex_lock(&batch->batcher->mutex);
+    batch->is_forming = !batch->is_aborted && !batch->is_settled;
+    bool goes_on = batch->is_forming;
+    ab_mutex_unlock(&batch->batcher->mutex);
+    return goes_on;
 }
 
 /* Give the permit back: called from here and nowhere else. */
@@ -190,10 +230,6 @@ static void
 count_start(struct ab_batch *batch)
 {
     struct ab_meter *meter = &batch->batcher->synced_data.meter;
-    for (size_t i = 0; i < batch->length; i++) {
-        ab_histogram_add(&meter->queue_wait,
-                         batch->started_ns - batch->entries[i].enqueued_ns);
-    }
     meter->batches++;
     meter->batched_items += batch->length;
     meter->reasons[batch->reason]++;
@@ -208,22 +244,17 @@ ab_batch_start(struct ab_batch *batch, struct ab_todo *todo)
 {
     struct ab_batcher *batcher = batch->batcher;
     ab_mutex_lock(&batcher->mutex);
-    count_out_cancelled(batch, todo);
-    size_t kept = 0;
-    for (size_t i = 0; i < batch->length; i++) {
-        if (batch->entries[i].waiter != NULL) {
-            batch->entries[kept++] = batch->entries[i];
-        }
-    }
-    AB_ASSERT(kept == batch->live);
-    batch->length = kept;
+    keep_waiting(batch, todo);
+    bool has_items = batch->is_running && batch->length > 0;
     batch->started_ns = ab_clock_now_ns();
-    struct ab_mailbox *own = batch->host != NULL ? batch->host->mailbox : NULL;
-    if (kept > 0) {
+    struct ab_mailbox *own = mailbox_of_host(batch);
+    if (has_items) {
         count_start(batch);
     }
     else {
-        give_back_permit(batch, batch->started_ns, todo);
+        if (batch->is_running) {
+            give_back_permit(batch, batch->started_ns, todo);
+        }
         batch->holders = 0;
         ab_batch_end_locked(batch);
         ab_batcher_tell_idle_locked(batcher);
@@ -231,7 +262,7 @@ ab_batch_start(struct ab_batch *batch, struct ab_todo *todo)
     // There may be enough left for another batch and another permit.
     ab_decide_locked(batcher, own, ab_clock_now_ns(), todo);
     ab_mutex_unlock(&batcher->mutex);
-    return kept > 0;
+    return has_items;
 }
 
 bool

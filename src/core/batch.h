@@ -3,10 +3,11 @@
  *
  * A batch is cut late, by its host: `cut` takes the permit, `fill` is called
  * until it brings nothing more (the host looks in between which of the new
- * waiters are gone; only Python can tell), `start` closes it.  Results are
- * put in by `store`; `settle` gives the permit back and moves every entry to
- * the outbox of its link (outbox.h).  Nothing after the cut allocates, so
- * nothing there can fail for lack of memory.
+ * waiters are gone; only Python can tell), `start` closes it.  A loop that
+ * hosts a very large one goes round between the pieces: `pause`, `resume`.
+ * Results are put in by `store`; `settle` gives the permit back and moves
+ * every entry to the outbox of its link (outbox.h).  Nothing after the cut
+ * allocates, so nothing there can fail for lack of memory.
  *
  * The same structure carries everything that is told without being run:
  * refusals, callers that wait for space (two entries: theirs, and the one to
@@ -28,8 +29,9 @@ struct ab_batch {
     struct ab_entry *entries;
     size_t length, capacity;
     uint64_t number; // unlike any other of this batcher
-    // While it forms: entries whose waiters were looked at, and left.
-    size_t checked, live;
+    // While it forms: entries whose waiters were looked at, and how many more
+    // it has to take of those that were queued at the cut.
+    size_t checked, due;
     struct ab_cost cost;
     size_t untold;        // entries in outboxes
     struct ab_link *host; // counted in its pending; NULL: a worker
@@ -38,7 +40,7 @@ struct ab_batch {
     bool is_running;     // holds a permit
     bool is_forming;     // running, but its items are still being taken out
     bool is_abandoned;   // by a forced stop; its worker is not waited for
-    bool is_aborted;     // while forming: everybody was to be refused
+    bool is_aborted;     // everybody was to be refused, or is the parent's
     bool is_settled;     // entries are in their outboxes
     bool is_failed;      // the values are exceptions to raise
     size_t holders;      // hosts that may still name it
@@ -52,13 +54,21 @@ struct ab_batch {
 enum ab_status ab_batch_cut(struct ab_batcher *batcher, struct ab_link *host,
                             struct ab_batch **out, struct ab_todo *todo);
 
-/* Count those of the new entries gone whose waiter is NULL by now, then add
- * what still fits.  How many were added; needed again only if the caller set
- * some of them aside. */
-size_t ab_batch_fill(struct ab_batch *batch, struct ab_todo *todo);
+/* Take those of the new entries out whose waiter is NULL by now, then add what
+ * still fits, `most` entries at most.  How many were added, behind all others;
+ * needed again only if the caller set some aside, or more are due. */
+size_t ab_batch_fill(struct ab_batch *batch, size_t most,
+                     struct ab_todo *todo);
+
+/* The host does something else between two pieces: meanwhile the batch is like
+ * one that runs, and may be refused or rejected.  False: it was, and is only
+ * to be settled. */
+void ab_batch_pause(struct ab_batch *batch, struct ab_todo *todo);
+bool ab_batch_resume(struct ab_batch *batch);
 
 /* The batch is complete: entries[0 .. length) are its items.  False if all
- * are gone; then the permit is back and the batch is no more. */
+ * are gone; then the permit is back and the batch is no more.  So in the child
+ * of a fork, where nothing is added to a batch of the parent's, either. */
 bool ab_batch_start(struct ab_batch *batch, struct ab_todo *todo);
 
 /* The items are out of the entries, which may be collected from here on.

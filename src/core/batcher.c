@@ -32,7 +32,8 @@ look_by_timer(struct ab_timer *timer)
     struct ab_batcher *batcher = of_timer(timer);
     ab_mutex_lock(&batcher->mutex);
     batcher->synced_data.armed_ns = AB_NEVER;
-    ab_backlog_admit_locked(batcher);
+    ab_backlog_admit_locked(batcher, NULL, NULL);
+    ab_batcher_wake_untold_locked(batcher); // who was admitted
     ab_decide_locked(batcher, NULL, ab_clock_now_ns(), NULL);
     ab_mutex_unlock(&batcher->mutex);
     ab_batcher_release(batcher);
@@ -58,7 +59,7 @@ ab_batcher_new(struct ab_batcher **out, void *object)
     ab_cond_init(&batcher->workers_wanted);
     ab_queue_init(&batcher->synced_data.queue);
     batcher->synced_data.armed_ns = AB_NEVER;
-    batcher->synced_data.retry_ns = AB_NEVER;
+    batcher->synced_data.unarmed_ns = AB_NEVER;
     batcher->synced_data.hint_wait_ns = AB_HINT_WAIT_NS;
     ab_registry_add_batcher(batcher);
     *out = batcher;
@@ -109,13 +110,11 @@ ab_batcher_orphan(struct ab_batcher *batcher)
 }
 
 void
-ab_batcher_set_limits(struct ab_batcher *batcher,
-                      const struct ab_limits *limits)
+ab_batcher_set_limits_locked(struct ab_batcher *batcher,
+                             const struct ab_limits *limits)
 {
-    ab_mutex_lock(&batcher->mutex);
     batcher->synced_data.limits = *limits;
     ab_prefetch_reset(&batcher->synced_data.prefetch);
-    ab_mutex_unlock(&batcher->mutex);
 }
 
 /* ---- links ---- */
@@ -161,15 +160,22 @@ ab_link_of_locked(struct ab_batcher *batcher, void *loop)
     return link;
 }
 
+struct ab_link *
+ab_link_in_locked(struct ab_batcher *batcher, const struct ab_mailbox *mailbox)
+{
+    struct ab_link *link = batcher->synced_data.links;
+    while (link != NULL && link->mailbox != mailbox) {
+        link = link->synced_data.next;
+    }
+    return link;
+}
+
 enum ab_status
 ab_batcher_link(struct ab_batcher *batcher, struct ab_mailbox *mailbox)
 {
     enum ab_status status = AB_OK;
     ab_mutex_lock(&batcher->mutex);
-    struct ab_link *link = batcher->synced_data.links;
-    while (link != NULL && link->mailbox != mailbox) {
-        link = link->synced_data.next;
-    }
+    struct ab_link *link = ab_link_in_locked(batcher, mailbox);
     if (link != NULL) {
         goto done;
     }
@@ -185,6 +191,7 @@ ab_batcher_link(struct ab_batcher *batcher, struct ab_mailbox *mailbox)
         ab_mailbox_acquire(mailbox);
     }
     link->synced_data.outbox_end = &link->synced_data.outbox;
+    link->synced_data.retry_ns = AB_NEVER;
     link->synced_data.next = batcher->synced_data.links;
     batcher->synced_data.links = link;
 done:
@@ -219,6 +226,18 @@ ab_link_unpend_locked(struct ab_link *link, size_t count, struct ab_todo *todo)
     }
 }
 
+void
+ab_batcher_wake_untold_locked(struct ab_batcher *batcher)
+{
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        if (link->synced_data.outbox != NULL && link->mailbox != NULL &&
+            link->mailbox->has_fd) {
+            (void)ab_mailbox_post(link->mailbox, link, true);
+        }
+    }
+}
+
 /* ---- fork ---- */
 
 void
@@ -231,10 +250,17 @@ ab_batcher_after_fork_child(struct ab_batcher *batcher)
     ab_prefetch_reset(&batcher->synced_data.prefetch);
     for (struct ab_batch *batch = batcher->synced_data.batches.first;
          batch != NULL; batch = batch->next) {
-        // Whoever runs it may be here, and may still settle it.
+        // Whoever forms or runs it may be here, and may still settle it.
         batch->is_running = false;
-        batch->is_settled = true;
+        batch->is_aborted = batch->is_settled = true;
+        batch->host = NULL;
         batch->list = NULL;
+    }
+    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
+         link = link->synced_data.next) {
+        // Somebody may be telling what came out of it.
+        link->synced_data.pending = 0;
+        link->synced_data.outbox = NULL;
     }
     batcher->synced_data.batches = (struct ab_batch_list){0};
     batcher->synced_data.backlog = (struct ab_batch_list){0};
@@ -244,7 +270,7 @@ ab_batcher_after_fork_child(struct ab_batcher *batcher)
     batcher->synced_data.pending_links = 0;
     batcher->synced_data.hint = AB_HINT_NONE;
     batcher->synced_data.hint_wait_ns = AB_HINT_WAIT_NS;
-    batcher->synced_data.armed_ns = batcher->synced_data.retry_ns = AB_NEVER;
+    batcher->synced_data.armed_ns = batcher->synced_data.unarmed_ns = AB_NEVER;
     batcher->synced_data.flush_number = 0;
     batcher->synced_data.workers = batcher->synced_data.idle_workers = 0;
     batcher->synced_data.meter = (struct ab_meter){0};

@@ -49,7 +49,7 @@ struct ab_batcher {
     uint64_t number;                 // by age
     void *object; /* borrowed; the Python object; alive while one is pending */
     struct ab_mutex mutex;
-    struct ab_cond workers_wanted; // a hint for a worker, or time to leave
+    struct ab_cond workers_wanted; // a hint, a time to keep, or to leave
     struct {
         struct ab_limits limits;
         enum ab_host host;
@@ -61,7 +61,7 @@ struct ab_batcher {
         uint64_t batch_number;
         size_t outstanding; // entries accepted and not told, and permits taken
         struct ab_link *links;
-        struct ab_link *home; // the loop that hosts; NULL: none open
+        struct ab_link *home; // the loop that hosts; NULL: none answers
         void *object_ref;     /* owned by the object: a weak reference to it */
         size_t running;       // permits taken
         size_t pending_links; // links with pending > 0
@@ -70,7 +70,7 @@ struct ab_batcher {
         int64_t hint_wait_ns;
         uint64_t flush_number; // entries below it go at once
         int64_t armed_ns;      // the timer fires then at the latest; AB_NEVER
-        int64_t retry_ns;      // a caller keeps that time itself; AB_NEVER
+        int64_t unarmed_ns;    // an idle worker keeps that time; AB_NEVER
         size_t workers, idle_workers, max_workers;
         bool is_closing, is_orphaned;
         struct ab_meter meter;
@@ -101,9 +101,10 @@ void ab_batcher_release(struct ab_batcher *batcher);
  * holds must have been taken out.  Gives back the object's count. */
 void ab_batcher_orphan(struct ab_batcher *batcher);
 
-/* From now on these limits count; something may be due by them. */
-void ab_batcher_set_limits(struct ab_batcher *batcher,
-                           const struct ab_limits *limits);
+/* Inside the mutex: from now on these limits count; something may be due by
+ * them. */
+void ab_batcher_set_limits_locked(struct ab_batcher *batcher,
+                                  const struct ab_limits *limits);
 
 /* Make the link of `mailbox` (NULL: of callers without a loop), which its
  * callers are found by from then on.  AB_OK or AB_NO_MEMORY. */
@@ -113,10 +114,16 @@ enum ab_status ab_batcher_link(struct ab_batcher *batcher,
 /* Inside the mutex: find the link of a running loop (NULL: of callers without
  * one), and count entries in and out of it. */
 struct ab_link *ab_link_of_locked(struct ab_batcher *batcher, void *loop);
+struct ab_link *ab_link_in_locked(struct ab_batcher *batcher,
+                                  const struct ab_mailbox *mailbox);
 void ab_link_pend_locked(struct ab_link *link, size_t count,
                          struct ab_todo *todo);
 void ab_link_unpend_locked(struct ab_link *link, size_t count,
                            struct ab_todo *todo);
+
+/* Inside the mutex: wake the loops whose callers are to be told, by their fds:
+ * whoever comes here has nothing of Python to tell them with. */
+void ab_batcher_wake_untold_locked(struct ab_batcher *batcher);
 
 /* In the child of a fork, whose thread owns the mutex. */
 void ab_batcher_after_fork_child(struct ab_batcher *batcher) AB_UNCHECKED;

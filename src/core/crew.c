@@ -7,26 +7,45 @@
 
 static atomic_bool workers_quit; // set at the end of the interpreter
 
+static struct {
+    struct ab_mutex mutex;
+    struct ab_cond ended;
+    size_t alive;         // of all batchers, less those nobody waits for
+    struct ab_mutex line; // of those that leave
+} workers = {
+#ifdef _WIN32
+    .mutex = {SRWLOCK_INIT},
+    .ended = {CONDITION_VARIABLE_INIT},
+    .line = {SRWLOCK_INIT},
+#else
+    .mutex = {PTHREAD_MUTEX_INITIALIZER},
+    .ended = {PTHREAD_COND_INITIALIZER},
+    .line = {PTHREAD_MUTEX_INITIALIZER},
+#endif
+};
+
 static bool
 may_leave(const struct ab_batcher *batcher)
 {
     return batcher->synced_data.is_orphaned ||
            (batcher->synced_data.is_closing &&
-            batcher->synced_data.outstanding == 0) ||
+            ab_batcher_is_drained_locked(batcher)) ||
            ab_workers_are_quitting();
 }
 
-/* The worker that leaves holds nothing of Python any more. */
+/* Wait for a change, or for the time that only a worker keeps. */
 static void
-wake_by_fd(struct ab_batcher *batcher)
+wait_idle(struct ab_batcher *batcher)
 {
-    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
-         link = link->synced_data.next) {
-        if (link->synced_data.outbox != NULL && link->mailbox != NULL &&
-            link->mailbox->has_fd) {
-            (void)ab_mailbox_post(link->mailbox, link, true);
-        }
+    int64_t due_ns = batcher->synced_data.unarmed_ns;
+    int64_t now_ns = ab_clock_now_ns();
+    if (now_ns < due_ns) {
+        ab_cond_wait_for_due(&batcher->workers_wanted, &batcher->mutex,
+                             due_ns);
+        return;
     }
+    batcher->synced_data.unarmed_ns = AB_NEVER;
+    ab_decide_locked(batcher, NULL, now_ns, NULL);
 }
 
 bool
@@ -34,22 +53,31 @@ ab_worker_wait(struct ab_batcher *batcher, bool is_new)
 {
     ab_mutex_lock(&batcher->mutex);
     if (!is_new) {
+        // A worker that comes back was busy.  With no busy one counted it is
+        // the one that forked: the child counts it from here on.
+        if (batcher->synced_data.workers ==
+            batcher->synced_data.idle_workers) {
+            batcher->synced_data.workers++;
+        }
         batcher->synced_data.idle_workers++;
         // Whoever decided while this worker was busy found nobody to wake.
         ab_decide_locked(batcher, NULL, ab_clock_now_ns(), NULL);
     }
     while (batcher->synced_data.hint != AB_HINT_GIVEN && !may_leave(batcher)) {
-        ab_cond_wait(&batcher->workers_wanted, &batcher->mutex);
+        wait_idle(batcher);
     }
     batcher->synced_data.idle_workers--;
     bool has_work = !may_leave(batcher);
     if (has_work) {
         batcher->synced_data.hint = AB_HINT_TAKEN;
+        if (batcher->synced_data.unarmed_ns != AB_NEVER) {
+            ab_cond_signal(&batcher->workers_wanted); // another keeps it
+        }
     }
     else {
         batcher->synced_data.workers--;
         ab_batcher_tell_idle_locked(batcher);
-        wake_by_fd(batcher);
+        ab_batcher_wake_untold_locked(batcher);
     }
     ab_mutex_unlock(&batcher->mutex);
     return has_work;
@@ -84,6 +112,10 @@ ab_workers_quit(void)
 void
 ab_workers_resume(void)
 {
+    if (ab_workers_are_quitting()) {
+        // One that was given up may have ended, in the line, with the last.
+        ab_mutex_init(&workers.line);
+    }
     atomic_store(&workers_quit, false);
 }
 
@@ -91,4 +123,61 @@ bool
 ab_workers_are_quitting(void)
 {
     return atomic_load(&workers_quit);
+}
+
+/* ---- all of them ---- */
+
+void
+ab_workers_count(int change)
+{
+    ab_mutex_lock(&workers.mutex);
+    ptrdiff_t alive = (ptrdiff_t)workers.alive + change;
+    workers.alive = alive > 0 ? (size_t)alive : 0; // the one that forked
+    ab_cond_broadcast(&workers.ended);
+    ab_mutex_unlock(&workers.mutex);
+}
+
+void
+ab_workers_wait_for_none(void)
+{
+    ab_mutex_lock(&workers.mutex);
+    while (workers.alive > 0) {
+        ab_cond_wait(&workers.ended, &workers.mutex);
+    }
+    ab_mutex_unlock(&workers.mutex);
+}
+
+void
+ab_workers_line_up(void)
+{
+    ab_mutex_lock(&workers.line);
+}
+
+void
+ab_workers_move_up(void)
+{
+    ab_mutex_unlock(&workers.line);
+}
+
+void
+ab_workers_before_fork(void)
+{
+    ab_mutex_lock(&workers.mutex);
+}
+
+void
+ab_workers_after_fork_parent(void)
+{
+    ab_mutex_unlock(&workers.mutex);
+}
+
+void
+ab_workers_after_fork_child(void)
+{
+    ab_cond_init(&workers.ended); // the parent's threads may wait in it
+    workers.alive = 0;
+    // Who stood at its head is the parent's, and was not waited for: it waits
+    // for the interpreter lock itself, which the forking thread may have.
+    ab_mutex_init(&workers.line);
+    ab_mutex_unlock(&workers.mutex);
 }

@@ -84,6 +84,14 @@ is_hosted_by_workers(const struct ab_batcher *batcher)
             batcher->synced_data.home == NULL);
 }
 
+/* Callers without a loop: any loop that runs will do, or a worker. */
+static bool
+do_loopless_wait(struct ab_batcher *batcher)
+{
+    const struct ab_link *link = ab_link_in_locked(batcher, NULL);
+    return link != NULL && link->synced_data.pending > 0;
+}
+
 /* While permits are free one worker is idle or on its way: the timer, which
  * cannot start one, then finds somebody to wake. */
 static void
@@ -97,6 +105,17 @@ want_idle_worker(struct ab_batcher *batcher, struct ab_todo *todo)
         batcher->synced_data.idle_workers++;
         todo->start_worker = true;
     }
+}
+
+/* A worker hosts, or may have to: nobody knows whether the loop of an
+ * executor's batcher still runs, and callers without a loop wait. */
+static bool
+may_need_worker(struct ab_batcher *batcher)
+{
+    if (batcher->synced_data.host != AB_HOST_EXECUTOR) {
+        return batcher->synced_data.host == AB_HOST_WORKER;
+    }
+    return batcher->synced_data.home == NULL || do_loopless_wait(batcher);
 }
 
 static void
@@ -163,17 +182,14 @@ hint_any_loop(struct ab_batcher *batcher, struct ab_mailbox *own,
 }
 
 /* A loop that stopped does not answer; where others wait they are asked, ever
- * more rarely.  Only the timer comes here in time, and it is detached. */
+ * more rarely.  The timer comes here in time, detached, or a loop that watches
+ * no fd: only fds are written. */
 static void
 repeat_hint(struct ab_batcher *batcher, int64_t now_ns)
 {
     batcher->synced_data.hint = AB_HINT_GIVEN; // whoever comes first
-    // Items of callers without a loop wait for any loop that runs.
-    bool asks_all = false;
-    for (struct ab_link *link = batcher->synced_data.links; link != NULL;
-         link = link->synced_data.next) {
-        asks_all |= link->mailbox == NULL && link->synced_data.pending > 0;
-    }
+    ab_cond_signal(&batcher->workers_wanted);  // of an executor's batcher
+    bool asks_all = do_loopless_wait(batcher);
     for (struct ab_link *link = batcher->synced_data.links; link != NULL;
          link = link->synced_data.next) {
         if (link->synced_data.pending > 0 || asks_all) {
@@ -185,6 +201,19 @@ repeat_hint(struct ab_batcher *batcher, int64_t now_ns)
     }
     batcher->synced_data.hint_due_ns =
         now_ns + batcher->synced_data.hint_wait_ns;
+}
+
+/* The loop of the caller keeps the time: no thread can, or it could not wake
+ * the host.  A time that another loop keeps may be lost with that loop. */
+static void
+keep_time_here(struct ab_batcher *batcher, struct ab_mailbox *own,
+               int64_t due_ns, struct ab_todo *todo)
+{
+    struct ab_link *link = ab_link_in_locked(batcher, own);
+    if (link != NULL && link->synced_data.retry_ns > due_ns) {
+        link->synced_data.retry_ns = due_ns;
+        todo->retry_ns = due_ns;
+    }
 }
 
 static void
@@ -208,8 +237,12 @@ hint_loop(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t now_ns,
         batcher->synced_data.pending_links > 1) {
         arm(batcher, batcher->synced_data.hint_due_ns);
     }
-    if (todo != NULL) {
-        todo->is_away = own != NULL && home->mailbox != own;
+    if (todo != NULL && own != NULL && home->mailbox != own) {
+        todo->is_away = true;
+        if (!own->has_fd) { // nor may the home, and then nobody asks it again
+            keep_time_here(batcher, own, batcher->synced_data.hint_due_ns,
+                           todo);
+        }
     }
 }
 
@@ -218,20 +251,23 @@ keep_time(struct ab_batcher *batcher, struct ab_mailbox *own, int64_t due_ns,
           struct ab_todo *todo)
 {
     const struct ab_link *home = batcher->synced_data.home;
-    bool reaches_host = is_hosted_by_workers(batcher) ||
-                        (home != NULL && home->mailbox->has_fd);
-    if (reaches_host) {
+    bool is_workers = is_hosted_by_workers(batcher);
+    if (is_workers || (home != NULL && home->mailbox->has_fd)) {
         arm(batcher, due_ns);
     }
-    if (batcher->synced_data.armed_ns <= due_ns ||
-        batcher->synced_data.retry_ns <= due_ns || todo == NULL) {
+    if (batcher->synced_data.armed_ns <= due_ns) {
         return;
     }
-    if (own != NULL) {
-        batcher->synced_data.retry_ns = due_ns;
-        todo->retry_ns = due_ns;
+    if (is_workers) {
+        if (batcher->synced_data.unarmed_ns > due_ns) {
+            batcher->synced_data.unarmed_ns = due_ns;
+            ab_cond_signal(&batcher->workers_wanted);
+        }
     }
-    else if (home != NULL) {
+    else if (todo != NULL && own != NULL) {
+        keep_time_here(batcher, own, due_ns, todo);
+    }
+    else if (todo != NULL && home != NULL) {
         (void)post_hint(batcher->synced_data.home, NULL, todo); // it will
     }
 }
@@ -260,19 +296,26 @@ ab_decide_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
                             verdict.reason == AB_REASON_COST;
         }
     }
-    if (is_hosted_by_workers(batcher)) { // also if its last loop just closed
+    if (may_need_worker(batcher)) {
         want_idle_worker(batcher, todo);
-        if (verdict.action == AB_CUT &&
-            batcher->synced_data.hint == AB_HINT_NONE) {
-            hint_worker(batcher);
-        }
+    }
+    // Looked at anew: the last loop may just have turned out to be closed.
+    if (verdict.action == AB_CUT &&
+        batcher->synced_data.hint == AB_HINT_NONE &&
+        is_hosted_by_workers(batcher)) {
+        hint_worker(batcher);
     }
 }
 
 void
-ab_batcher_try_later_locked(struct ab_batcher *batcher)
+ab_batcher_try_later_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
+                            struct ab_todo *todo)
 {
-    arm(batcher, ab_clock_now_ns() + AB_TRY_LATER_NS);
+    int64_t due_ns = ab_clock_now_ns() + AB_TRY_LATER_NS;
+    arm(batcher, due_ns);
+    if (own != NULL) {
+        keep_time_here(batcher, own, due_ns, todo);
+    }
 }
 
 void
@@ -281,9 +324,12 @@ ab_batcher_look(struct ab_batcher *batcher, struct ab_mailbox *own,
 {
     int64_t now_ns = ab_clock_now_ns();
     ab_mutex_lock(&batcher->mutex);
-    // Whoever kept the time may come a little early: asked anew if so.
-    batcher->synced_data.retry_ns = AB_NEVER;
-    ab_backlog_admit_locked(batcher);
+    struct ab_link *link = ab_link_in_locked(batcher, own);
+    if (link != NULL) {
+        // Its loop kept the time, maybe, and came a little early: asked anew.
+        link->synced_data.retry_ns = AB_NEVER;
+    }
+    ab_backlog_admit_locked(batcher, own, todo);
     ab_decide_locked(batcher, own, now_ns, todo);
     ab_mutex_unlock(&batcher->mutex);
 }

@@ -23,8 +23,11 @@ void ab_hint_lost_locked(struct ab_batcher *batcher);
  * any more, or somebody is on the way already. */
 bool ab_hint_take_locked(struct ab_batcher *batcher);
 
-/* Inside the mutex: look again soon, for there was no memory. */
-void ab_batcher_try_later_locked(struct ab_batcher *batcher);
+/* Inside the mutex: look again soon, for there was no memory.  Both the thread
+ * and the caller's loop keep the time: the one may not be there, or unable to
+ * wake the other, which may stop. */
+void ab_batcher_try_later_locked(struct ab_batcher *batcher,
+                                 struct ab_mailbox *own, struct ab_todo *todo);
 
 struct ab_view ab_view_locked(struct ab_batcher *batcher);
 

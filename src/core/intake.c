@@ -32,6 +32,27 @@ ab_batcher_reopen(struct ab_batcher *batcher)
     ab_mutex_unlock(&batcher->mutex);
 }
 
+static bool
+has_host(const struct ab_batcher *batcher)
+{
+    const struct ab_link *home = batcher->synced_data.home;
+    // Relaxed: a loop that closes just now comes to this mutex, too, and
+    // takes what it finds queued.
+    return batcher->synced_data.host != AB_HOST_LOOP ||
+           (home != NULL &&
+            atomic_load_explicit(&home->mailbox->loop, memory_order_relaxed) !=
+                NULL);
+}
+
+bool
+ab_batcher_has_host(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    bool is_hosted = batcher->synced_data.is_closing || has_host(batcher);
+    ab_mutex_unlock(&batcher->mutex);
+    return is_hosted;
+}
+
 /* May a caller on `loop` hand in anything?  Finds its link. */
 static enum ab_status
 enter(struct ab_batcher *batcher, void *loop, struct ab_link **link)
@@ -39,9 +60,12 @@ enter(struct ab_batcher *batcher, void *loop, struct ab_link **link)
     if (batcher->synced_data.is_closing) {
         return AB_CLOSED;
     }
-    bool needs_worker = batcher->synced_data.host == AB_HOST_WORKER ||
-                        (batcher->synced_data.host == AB_HOST_EXECUTOR &&
-                         batcher->synced_data.home == NULL && loop == NULL);
+    if (loop == NULL && !has_host(batcher)) {
+        return AB_NO_HOST;
+    }
+    bool needs_worker =
+        batcher->synced_data.host == AB_HOST_WORKER ||
+        (batcher->synced_data.host == AB_HOST_EXECUTOR && loop == NULL);
     if (needs_worker && ab_workers_are_quitting()) {
         return AB_QUITTING;
     }
@@ -133,7 +157,7 @@ ab_batcher_wait_for_space(struct ab_batcher *batcher, void *loop,
     *number = pair->number;
     batcher->synced_data.outstanding += 2;
     ab_link_pend_locked(link, 2, todo);
-    ab_backlog_admit_locked(batcher);
+    ab_backlog_admit_locked(batcher, link->mailbox, todo);
     ab_decide_locked(batcher, link->mailbox, ab_clock_now_ns(), todo);
 done:
     ab_mutex_unlock(&batcher->mutex);
@@ -191,7 +215,6 @@ ab_batcher_watch(struct ab_batcher *batcher, void *loop,
     if (watch != NULL) {
         watch->entries[0] = *watcher;
         watch->entries[0].link = link;
-        watch->entries[0].kind = AB_WATCHER;
         watch->length = 1;
         ab_link_pend_locked(link, 1, todo);
         ab_batcher_tell_idle_locked(batcher);

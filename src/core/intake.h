@@ -6,7 +6,7 @@
 #include "core/batcher.h"
 
 /* Accept `count` entries, all or none, from a caller that runs on `loop`, or
- * on none: AB_OK, AB_FULL, AB_CLOSED, AB_QUITTING, AB_NO_LINK or
+ * on none: AB_OK, AB_FULL, AB_CLOSED, AB_QUITTING, AB_NO_HOST, AB_NO_LINK or
  * AB_NO_MEMORY. */
 enum ab_status ab_batcher_push(struct ab_batcher *batcher, void *loop,
                                struct ab_entry *entries, size_t count,
@@ -21,6 +21,10 @@ enum ab_status ab_batcher_wait_for_space(struct ab_batcher *batcher,
                                          uint64_t *number,
                                          struct ab_todo *todo);
 
+/* Is there an open loop for the batches of a caller without one, or is none
+ * needed?  Closed batchers need none: they refuse. */
+bool ab_batcher_has_host(struct ab_batcher *batcher);
+
 /* Do callers wait for space? */
 bool ab_batcher_has_backlog(struct ab_batcher *batcher);
 
@@ -30,7 +34,8 @@ void ab_batcher_alert_loops(struct ab_batcher *batcher, void *own_loop);
 /* Count an item that was refused before it got here. */
 void ab_batcher_count_rejected(struct ab_batcher *batcher, size_t count);
 
-/* Have `watcher` told when nothing is queued, running or untold. */
+/* Have `watcher` told when nothing is queued, running or untold; one of the
+ * kind AB_STOPPER when nothing is queued or running. */
 enum ab_status ab_batcher_watch(struct ab_batcher *batcher, void *loop,
                                 const struct ab_entry *watcher,
                                 struct ab_todo *todo);

@@ -30,8 +30,8 @@ gather(struct ab_batch_list *list, const struct ab_link *link,
          batch = next) {
         next = batch->next;
         bool is_pair = list == &batch->batcher->synced_data.backlog;
-        if (to != NULL && batch->is_forming && link == NULL) {
-            batch->is_aborted = true;
+        if (to != NULL && link == NULL) {
+            batch->is_aborted = true; // counts while it forms, or pauses
         }
         if (!is_source(batch)) {
             continue;
@@ -118,7 +118,7 @@ ab_batch_collect(struct ab_batcher *batcher, struct ab_link *link,
     else {
         ab_batch_end_locked(batch);
     }
-    ab_backlog_admit_locked(batcher);
+    ab_backlog_admit_locked(batcher, NULL, NULL);
 done:
     ab_mutex_unlock(&batcher->mutex);
     return status;
@@ -127,7 +127,8 @@ done:
 /* ---- waiting for space, and cancelled items ---- */
 
 void
-ab_backlog_admit_locked(struct ab_batcher *batcher)
+ab_backlog_admit_locked(struct ab_batcher *batcher, struct ab_mailbox *own,
+                        struct ab_todo *todo)
 {
     struct ab_batch *pair;
     while ((pair = batcher->synced_data.backlog.first) != NULL) {
@@ -139,7 +140,7 @@ ab_backlog_admit_locked(struct ab_batcher *batcher)
         }
         entry->enqueued_ns = ab_clock_now_ns();
         if (ab_queue_push(&batcher->synced_data.queue, entry, 1) != AB_OK) {
-            ab_batcher_try_later_locked(batcher);
+            ab_batcher_try_later_locked(batcher, own, todo);
             return;
         }
         *entry = (struct ab_entry){0};
@@ -165,7 +166,7 @@ ab_batcher_withdraw(struct ab_batcher *batcher, uint64_t number,
         ab_batch_end_locked(pair);
         batcher->synced_data.outstanding -= 2;
         ab_link_unpend_locked(out[0].link, 2, todo);
-        ab_backlog_admit_locked(batcher);
+        ab_backlog_admit_locked(batcher, NULL, todo);
         ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
         ab_batcher_tell_idle_locked(batcher);
     }
@@ -205,7 +206,7 @@ ab_batcher_drop(struct ab_batcher *batcher, const uint64_t *numbers,
         ab_link_unpend_locked(out[i].link, 1, todo);
     }
     if (taken > 0) {
-        ab_backlog_admit_locked(batcher);
+        ab_backlog_admit_locked(batcher, NULL, todo);
         ab_decide_locked(batcher, NULL, ab_clock_now_ns(), todo);
         ab_batcher_tell_idle_locked(batcher);
     }
@@ -251,7 +252,6 @@ ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
 {
     ab_mutex_lock(&batcher->mutex);
     ab_mailbox_unpop(link->mailbox, link);
-    batcher->synced_data.retry_ns = AB_NEVER;
     if (batcher->synced_data.home == link) {
         batcher->synced_data.home = NULL;
         ab_hint_lost_locked(batcher);

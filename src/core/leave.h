@@ -45,12 +45,14 @@ void ab_batcher_lost_loop(struct ab_batcher *batcher, struct ab_link *link,
                           struct ab_todo *todo);
 
 /* Inside the mutex: let callers that wait for space in, oldest first, as long
- * as there is room. */
-void ab_backlog_admit_locked(struct ab_batcher *batcher);
+ * as there is room.  `own` and `todo` as in ab_decide_locked. */
+void ab_backlog_admit_locked(struct ab_batcher *batcher,
+                             struct ab_mailbox *own, struct ab_todo *todo);
 
 /* The object is garbage, with all who wait: forget what is owed to them.
- * Batches stay listed for the caller to empty, and end when they are let go.
- * How many references pending work held on the object: the caller's to drop.
+ * Queue and batches stay listed for the caller to empty, and end when they are
+ * let go. How many references pending work held on the object: the caller's to
+ * drop.
  */
 size_t ab_batcher_forget(struct ab_batcher *batcher);
 

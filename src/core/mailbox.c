@@ -1,8 +1,11 @@
 #include "core/mailbox.h"
 
 #include "core/batcher.h"
+#include "core/clock.h"
 #include "core/registry.h"
 #include "core/yield.h"
+
+#define AB_WRITE_AGAIN_NS 1000000
 
 /* ---- lifetime ---- */
 
@@ -143,7 +146,7 @@ ab_mailbox_post(struct ab_mailbox *mailbox, struct ab_link *link, bool by_fd)
         *mailbox->synced_data.letters_end = link;
         mailbox->synced_data.letters_end = &link->mailbox_data.next_letter;
         if (was_empty && by_fd && mailbox->has_fd) {
-            ab_wakefd_fill(&mailbox->synced_data.wakefd);
+            ab_mailbox_write_fd_locked(mailbox);
         }
         else if (was_empty) {
             posted = AB_POSTED_WAKE;
@@ -157,8 +160,19 @@ void
 ab_mailbox_write_fd(struct ab_mailbox *mailbox)
 {
     ab_mutex_lock(&mailbox->mutex);
-    ab_wakefd_fill(&mailbox->synced_data.wakefd);
+    ab_mailbox_write_fd_locked(mailbox);
     ab_mutex_unlock(&mailbox->mutex);
+}
+
+void
+ab_mailbox_write_fd_locked(struct ab_mailbox *mailbox)
+{
+    bool is_heard = ab_wakefd_fill(&mailbox->synced_data.wakefd);
+    mailbox->synced_data.is_unheard = !is_heard;
+    if (!is_heard) {
+        (void)ab_aggregator_arm(&mailbox->timer,
+                                ab_clock_now_ns() + AB_WRITE_AGAIN_NS);
+    }
 }
 
 bool

@@ -31,10 +31,13 @@ struct ab_link {
     struct ab_mailbox *mailbox; // counted; NULL: callers without a loop
     struct {                    // under the batcher's mutex
         struct ab_link *next;
-        size_t pending; // entries queued and not told, and batches hosted
+        size_t pending;   // entries queued and not told, and batches hosted
+        int64_t retry_ns; // its loop keeps that time itself; AB_NEVER
+        bool sweeps_soon; // its loop was asked to look for cancelled items
         struct ab_entry *outbox, **outbox_end; // to be told, oldest first
     } synced_data;
-    struct { // under the mailbox's mutex
+    bool starts_run; // its loop's thread alone: it is about to start a run
+    struct {         // under the mailbox's mutex
         struct ab_link *next_letter;
         bool is_posted;
         /* The mailbox keeps the batcher's object alive while pending > 0. */
@@ -45,7 +48,7 @@ struct ab_link {
 
 struct ab_mailbox {
     struct ab_count refs;
-    struct ab_timer timer;           // the next request to yield, see below
+    struct ab_timer timer;           // see ab_yield_ask
     struct ab_mailbox *next, **slot; // in the registry
     bool has_fd;          // constant; false: the loop cannot watch one
     _Atomic(void *) loop; /* borrowed; the reader keeps it; NULL: closed */
@@ -62,6 +65,7 @@ struct ab_mailbox {
         struct ab_wakefd wakefd;
         bool is_closed;
         bool is_yield_wanted;
+        bool is_unheard; // its fd could not be written; the timer tries again
         int64_t yield_asked_ns, yield_pause_ns;
         int64_t yield_peace_ns; // it is not asked again before that time
     } synced_data;
@@ -94,6 +98,8 @@ enum ab_posted ab_mailbox_post(struct ab_mailbox *mailbox,
 
 /* Write the fd, whatever was posted: for a caller whose own way failed. */
 void ab_mailbox_write_fd(struct ab_mailbox *mailbox);
+void ab_mailbox_write_fd_locked(struct ab_mailbox *mailbox)
+    AB_REQUIRES(mailbox -> mutex);
 
 /* Empty the fd and take all letters.  True if the loop is asked to let other
  * threads run.  Thread: loop. */

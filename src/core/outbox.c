@@ -60,22 +60,32 @@ ab_link_take(struct ab_link *link, struct ab_parcel *parcels, size_t count)
 }
 
 void
-ab_link_told(struct ab_link *link, const struct ab_told *told,
-             struct ab_todo *todo)
+ab_link_count(struct ab_link *link, const struct ab_told *told)
 {
     struct ab_batcher *batcher = link->batcher;
     struct ab_meter *meter = &batcher->synced_data.meter;
-    size_t outstanding =
-        told->completed + told->failed + told->cancelled + told->uncounted;
     ab_mutex_lock(&batcher->mutex);
     meter->completed += told->completed;
     meter->failed += told->failed;
     meter->cancelled += told->cancelled;
     meter->rejected += told->rejected;
-    AB_ASSERT(batcher->synced_data.outstanding >= outstanding);
-    batcher->synced_data.outstanding -= outstanding;
-    ab_link_unpend_locked(link, outstanding + told->watchers, todo);
-    ab_batcher_tell_idle_locked(batcher);
+    ab_mutex_unlock(&batcher->mutex);
+}
+
+void
+ab_link_told(struct ab_link *link, const struct ab_told *told,
+             struct ab_todo *todo)
+{
+    struct ab_batcher *batcher = link->batcher;
+    size_t outstanding =
+        told->completed + told->failed + told->cancelled + told->uncounted;
+    ab_mutex_lock(&batcher->mutex);
+    if (link->synced_data.pending > 0) { // else one of them forked: a child
+        AB_ASSERT(batcher->synced_data.outstanding >= outstanding);
+        batcher->synced_data.outstanding -= outstanding;
+        ab_link_unpend_locked(link, outstanding + told->watchers, todo);
+        ab_batcher_tell_idle_locked(batcher);
+    }
     ab_mutex_unlock(&batcher->mutex);
 }
 
@@ -110,21 +120,34 @@ ab_batcher_take_stray(struct ab_batcher *batcher, struct ab_parcel *parcels,
     return taken;
 }
 
+/* Those who wait for idleness, or only those who stop the batcher. */
 static void
-tell_watchers(struct ab_batcher *batcher)
+tell_watchers(struct ab_batcher *batcher, bool is_idle)
 {
-    struct ab_batch *watch;
-    while ((watch = batcher->synced_data.watchers.first) != NULL) {
-        ab_batch_list_remove(watch);
-        ab_batch_list_append(&batcher->synced_data.batches, watch);
-        ab_batch_publish_locked(watch);
+    struct ab_batch *next;
+    for (struct ab_batch *watch = batcher->synced_data.watchers.first;
+         watch != NULL; watch = next) {
+        next = watch->next;
+        if (is_idle || watch->entries[0].kind == AB_STOPPER) {
+            ab_batch_list_remove(watch);
+            ab_batch_list_append(&batcher->synced_data.batches, watch);
+            ab_batch_publish_locked(watch);
+        }
     }
+}
+
+bool
+ab_batcher_is_drained_locked(const struct ab_batcher *batcher)
+{
+    return batcher->synced_data.queue.length == 0 &&
+           batcher->synced_data.running == 0 &&
+           batcher->synced_data.backlog.first == NULL;
 }
 
 void
 ab_batcher_tell_idle_locked(struct ab_batcher *batcher)
 {
-    if (batcher->synced_data.outstanding > 0) {
+    if (!ab_batcher_is_drained_locked(batcher)) {
         return;
     }
     if (batcher->synced_data.is_closing) {
@@ -135,13 +158,14 @@ ab_batcher_tell_idle_locked(struct ab_batcher *batcher)
         ab_cond_broadcast(&batcher->workers_wanted); // the last one comes back
         return;
     }
-    tell_watchers(batcher);
+    // A loop that has stopped, or is blocked, may be told long after that.
+    tell_watchers(batcher, batcher->synced_data.outstanding == 0);
 }
 
 void
 ab_batcher_tell_watchers(struct ab_batcher *batcher)
 {
     ab_mutex_lock(&batcher->mutex);
-    tell_watchers(batcher);
+    tell_watchers(batcher, true);
     ab_mutex_unlock(&batcher->mutex);
 }

@@ -3,8 +3,7 @@
  *
  * An outbox is a list through the entries of settled batches, one for each
  * link.  The loop of the link takes from it, in pieces; waiters of no loop, or
- * of a closed one, are a stray's: whoever comes takes them.  They are counted
- * as told just before they are.
+ * of a closed one, are a stray's: whoever comes takes them.
  */
 #ifndef AB_CORE_OUTBOX_H
 #define AB_CORE_OUTBOX_H
@@ -23,14 +22,19 @@ struct ab_parcel {
 size_t ab_link_take(struct ab_link *link, struct ab_parcel *parcels,
                     size_t count);
 
-/* They are being told: so many each way.  Whoever waits for idleness may be
- * due in an outbox afterwards. */
+/* How many are told each way. */
 struct ab_told {
     size_t completed, failed, cancelled; // items
     size_t uncounted;                    // AB_SPACE and AB_SILENT
     size_t rejected;                     // of those, refused
     size_t watchers;
 };
+
+/* They are about to be told: from here on the statistics have them. */
+void ab_link_count(struct ab_link *link, const struct ab_told *told);
+
+/* They have been told: whoever waits for idleness may be due in an outbox
+ * now. */
 void ab_link_told(struct ab_link *link, const struct ab_told *told,
                   struct ab_todo *todo);
 
@@ -47,8 +51,10 @@ size_t ab_batcher_take_stray(struct ab_batcher *batcher,
 void ab_batcher_tell_watchers(struct ab_batcher *batcher);
 
 /* Inside the mutex: move the entries of a batch to their outboxes; those who
- * wait for idleness, too, if nothing is left to do. */
+ * wait for idleness, too, if nothing is left to do; those who stop the batcher
+ * once nothing is queued or runs. */
 void ab_batch_publish_locked(struct ab_batch *batch);
 void ab_batcher_tell_idle_locked(struct ab_batcher *batcher);
+bool ab_batcher_is_drained_locked(const struct ab_batcher *batcher);
 
 #endif

@@ -18,6 +18,7 @@ enum ab_kind {
     AB_ITEM,    // one that is to be processed
     AB_SPACE,   // a caller to be told that its item was admitted
     AB_WATCHER, // a caller to be told that nothing is left to do
+    AB_STOPPER, // the same, but for those still to be told on other loops
     AB_SILENT,  // dropped without being told
 };
 

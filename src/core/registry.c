@@ -2,6 +2,7 @@
 
 #include "core/aggregator.h"
 #include "core/batcher.h"
+#include "core/crew.h"
 #include "core/mailbox.h"
 #include "core/yield.h"
 
@@ -12,8 +13,6 @@ struct ab_registry ab_registry = {
     .mutex = {PTHREAD_MUTEX_INITIALIZER},
 #endif
 };
-
-static atomic_uint generation; // written by the child, alone in its process
 
 #ifndef _WIN32
 
@@ -30,11 +29,13 @@ before_fork(void) AB_UNCHECKED
         ab_mutex_lock(&m->mutex);
     }
     ab_aggregator_before_fork();
+    ab_workers_before_fork();
 }
 
 static void
 after_fork_parent(void) AB_UNCHECKED
 {
+    ab_workers_after_fork_parent();
     ab_aggregator_after_fork_parent();
     for (struct ab_mailbox *m = ab_registry.synced_data.mailboxes; m != NULL;
          m = m->next) {
@@ -50,7 +51,7 @@ after_fork_parent(void) AB_UNCHECKED
 static void
 after_fork_child(void) AB_UNCHECKED
 {
-    atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
+    ab_workers_after_fork_child();
     ab_aggregator_after_fork_child();
     ab_yield_after_fork_child();
     for (struct ab_mailbox *m = ab_registry.synced_data.mailboxes; m != NULL;
@@ -156,10 +157,4 @@ ab_registry_next(struct ab_batcher *after)
         ab_batcher_release(after);
     }
     return next;
-}
-
-unsigned
-ab_registry_generation(void)
-{
-    return atomic_load_explicit(&generation, memory_order_relaxed);
 }

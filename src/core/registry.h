@@ -33,34 +33,4 @@ void ab_registry_remove_mailbox(struct ab_mailbox *mailbox);
  * what it gives in.  One added meanwhile may be missed. */
 struct ab_batcher *ab_registry_next(struct ab_batcher *after);
 
-/* Counts the forks behind this process: threads of an older generation are
- * not here any more. */
-unsigned ab_registry_generation(void);
-
-/* A flag that is clear in the child of a fork: the thread that was to clear
- * it may not be there.  Zero is clear. */
-struct ab_mark {
-    atomic_uint generation; // the one it is set in, plus 1
-};
-
-static inline bool
-ab_mark_is_set(struct ab_mark *mark)
-{
-    return atomic_load(&mark->generation) == ab_registry_generation() + 1;
-}
-
-/* Set it.  Was it set? */
-static inline bool
-ab_mark_set(struct ab_mark *mark)
-{
-    unsigned now = ab_registry_generation() + 1;
-    return atomic_exchange(&mark->generation, now) == now;
-}
-
-static inline void
-ab_mark_clear(struct ab_mark *mark)
-{
-    atomic_store(&mark->generation, 0);
-}
-
 #endif

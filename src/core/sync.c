@@ -267,3 +267,15 @@ ab_thread_start(void (*body)(void))
 }
 
 #endif
+
+void
+ab_cond_wait_for_due(struct ab_cond *cond, struct ab_mutex *mutex,
+                     int64_t due_ns)
+{
+    if (due_ns == AB_NEVER || ab_clock_is_frozen()) {
+        ab_cond_wait(cond, mutex);
+    }
+    else {
+        ab_cond_wait_until(cond, mutex, ab_clock_to_system_ns(due_ns));
+    }
+}

@@ -29,9 +29,9 @@ struct ab_cond {
 #endif
 };
 
-/* `init` over an initialized object is allowed in the child of a fork and
- * nowhere else: destroying one that has ghosts of the parent's threads
- * waiting would hang. */
+/* `init` over an initialized object is allowed in the child of a fork, and of
+ * a mutex whose holder ended with the last interpreter (ab_workers_resume),
+ * nowhere else: destroying one that has ghosts waiting would hang. */
 void ab_mutex_init(struct ab_mutex *mutex);
 void ab_mutex_fini(struct ab_mutex *mutex);
 void ab_mutex_lock(struct ab_mutex *mutex) AB_ACQUIRES(*mutex);
@@ -48,6 +48,10 @@ void ab_cond_wait(struct ab_cond *cond, struct ab_mutex *mutex)
     AB_REQUIRES(*mutex);
 void ab_cond_wait_until(struct ab_cond *cond, struct ab_mutex *mutex,
                         int64_t deadline_ns) AB_REQUIRES(*mutex);
+/* The same by the clock of clock.h; AB_NEVER, and while that stands still: for
+ * a signal. */
+void ab_cond_wait_for_due(struct ab_cond *cond, struct ab_mutex *mutex,
+                          int64_t due_ns) AB_REQUIRES(*mutex);
 
 /* Signals.  A signal that is sent to the process may be handled in any thread
  * that does not block it, and then does not wake the main thread, which

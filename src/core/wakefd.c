@@ -54,20 +54,24 @@ ab_wakefd_init(struct ab_wakefd *wakefd, bool wants_fd)
     }
 }
 
-void
+bool
 ab_wakefd_fill(struct ab_wakefd *wakefd)
 {
     if (wakefd->is_full || wakefd->write_fd < 0) {
-        return;
+        return true;
     }
 #ifndef _WIN32
     uint64_t one = 1;
     // It cannot be full: it holds at most this one.  An interrupted write
-    // is done again; nothing else can go wrong with it.
-    while (write(wakefd->write_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    // is done again; what else goes wrong with it, the caller is told.
+    while (write(wakefd->write_fd, &one, sizeof one) < 0) {
+        if (errno != EINTR) {
+            return false;
+        }
     }
 #endif
     wakefd->is_full = true;
+    return true;
 }
 
 void

@@ -15,8 +15,9 @@ struct ab_wakefd {
 void ab_wakefd_init(struct ab_wakefd *wakefd, bool wants_fd);
 void ab_wakefd_close(struct ab_wakefd *wakefd);
 
-/* Make it readable, and not.  What is so already costs nothing. */
-void ab_wakefd_fill(struct ab_wakefd *wakefd);
+/* Make it readable, and not.  What is so already costs nothing.  False: the
+ * system refused to write; nobody was woken, try again. */
+bool ab_wakefd_fill(struct ab_wakefd *wakefd);
 void ab_wakefd_empty(struct ab_wakefd *wakefd);
 
 #endif

@@ -15,17 +15,20 @@ void
 ab_yield_ask(struct ab_timer *timer)
 {
     struct ab_mailbox *mailbox = ab_mailbox_of_timer(timer);
-    if (atomic_load_explicit(&sync_batches, memory_order_relaxed) > 0) {
-        ab_mutex_lock(&mailbox->mutex);
-        if (!mailbox->synced_data.is_closed) {
-            if (!mailbox->synced_data.is_yield_wanted) { // else: still busy
-                mailbox->synced_data.yield_asked_ns = ab_clock_now_ns();
-            }
-            mailbox->synced_data.is_yield_wanted = true;
-            ab_wakefd_fill(&mailbox->synced_data.wakefd);
+    ab_mutex_lock(&mailbox->mutex);
+    bool is_open = !mailbox->synced_data.is_closed;
+    bool is_asked = is_open && atomic_load_explicit(&sync_batches,
+                                                    memory_order_relaxed) > 0;
+    if (is_asked) {
+        if (!mailbox->synced_data.is_yield_wanted) { // else: still busy
+            mailbox->synced_data.yield_asked_ns = ab_clock_now_ns();
         }
-        ab_mutex_unlock(&mailbox->mutex);
+        mailbox->synced_data.is_yield_wanted = true;
     }
+    if (is_asked || (is_open && mailbox->synced_data.is_unheard)) {
+        ab_mailbox_write_fd_locked(mailbox);
+    }
+    ab_mutex_unlock(&mailbox->mutex);
     ab_mailbox_release(mailbox);
 }
 

@@ -17,7 +17,8 @@ void ab_yield_end(void);   // it ended
 /* A loop that comes while one runs is asked, too. */
 void ab_yield_join(struct ab_mailbox *mailbox);
 
-/* The `fire` of a mailbox's timer: ask its loop. */
+/* The `fire` of a mailbox's timer: ask its loop, and write the fd that could
+ * not be written before. */
 void ab_yield_ask(struct ab_timer *timer);
 
 /* The loop answered: it was away for `away_ns`.  Thread: loop. */

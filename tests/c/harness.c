@@ -46,8 +46,7 @@ check_failed(void)
     return atomic_load(&has_failed);
 }
 
-/* A sanitizer or valgrind may take that many times longer. */
-static unsigned
+unsigned
 slowness(void)
 {
     const char *text = getenv("AB_TEST_SLOWNESS");

@@ -38,6 +38,9 @@ bool check_equal(long long left, long long right, const char *text,
                  const char *file, int line);
 bool check_failed(void); // has the running test failed?
 
+/* How many times longer everything may take, under a sanitizer or valgrind. */
+unsigned slowness(void);
+
 /* Run the tests whose "module.name" contains one of the arguments; all, if
  * there are none.  "--here" runs them in this process, for a debugger.
  * Returns the exit code. */

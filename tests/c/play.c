@@ -29,7 +29,8 @@ play_push(struct play *play)
     }
     enum ab_status status = push_items(&play->world, loop, play->next, count,
                                        (int64_t)roll(&play->dice, 12));
-    CHECK(status == AB_OK || status == AB_FULL || status == AB_CLOSED);
+    CHECK(status == AB_OK || status == AB_FULL || status == AB_CLOSED ||
+          (status == AB_NO_HOST && loop < 0));
     for (size_t i = 0; i < count && status == AB_OK; i++, play->next++) {
         play->states[play->next] = QUEUED;
         play->loops[play->next] = loop;
@@ -57,12 +58,16 @@ play_submit(struct play *play)
 void
 play_cancel(struct play *play)
 {
-    struct ab_queue *queue = &play->world.batcher->synced_data.queue;
-    uint64_t span = queue->tail_number - queue->head_number;
+    struct ab_batcher *batcher = play->world.batcher;
+    const struct ab_queue *queue = &batcher->synced_data.queue;
+    ab_mutex_lock(&batcher->mutex); // a timer may look at the queue
+    uint64_t number = queue->head_number;
+    uint64_t span = queue->tail_number - number;
+    ab_mutex_unlock(&batcher->mutex);
+    number += roll(&play->dice, span + 1);
     struct ab_entry out;
     struct ab_todo todo = {0};
-    uint64_t number = queue->head_number + roll(&play->dice, span + 1);
-    if (ab_batcher_drop(play->world.batcher, &number, 1, &out, &todo) == 1) {
+    if (ab_batcher_drop(batcher, &number, 1, &out, &todo) == 1) {
         CHECK(is_waiting(play, number_of(out.waiter)));
         play->states[number_of(out.waiter)] = GONE;
     }
@@ -192,6 +197,37 @@ take_over(struct play *play, struct ab_batch *batch)
     ab_batch_let_go(batch);
 }
 
+/* Take one piece after the other.  False: it was refused, or lost its loop,
+ * while it paused. */
+static bool
+form(struct play *play, struct ab_batch *batch)
+{
+    size_t most =
+        roll(&play->dice, 3) == 0 ? 1 + roll(&play->dice, 4) : SIZE_MAX;
+    for (;;) {
+        struct ab_todo todo = {0};
+        size_t added = ab_batch_fill(batch, most, &todo);
+        carry_out(&play->world, &todo);
+        size_t set_aside = look_through(play, batch, batch->length - added);
+        if (set_aside == 0 && (added < most || batch->due == 0)) {
+            interrupt(play);
+            return true;
+        }
+        if (roll(&play->dice, 2) == 0) {
+            interrupt(play);
+            continue;
+        }
+        ab_batch_pause(batch, &todo);
+        carry_out(&play->world, &todo);
+        play->paused = batch;
+        interrupt(play);
+        play->paused = NULL;
+        if (!ab_batch_resume(batch)) {
+            return false;
+        }
+    }
+}
+
 void
 play_cut(struct play *play)
 {
@@ -213,14 +249,14 @@ play_cut(struct play *play)
     }
     play->is_forming = true;
     play->was_aborted = false;
-    size_t added, set_aside;
-    do {
-        added = ab_batch_fill(batch, &todo);
-        carry_out(world, &todo);
-        set_aside = look_through(play, batch, batch->length - added);
-        interrupt(play);
-    } while (set_aside > 0);
+    bool is_whole = form(play, batch);
     play->is_forming = false;
+    if (!is_whole) {
+        ab_batch_settle(batch, true, NULL, &todo);
+        carry_out(world, &todo);
+        ab_batch_let_go(batch);
+        return;
+    }
     bool has_items = ab_batch_start(batch, &todo);
     carry_out(world, &todo);
     if (has_items) {

@@ -34,8 +34,9 @@ struct play {
     size_t watchers, watchers_told;
     struct ab_batch *running[MAX_RUNNING];
     size_t running_count;
-    bool is_forming;   // a batch is being cut: its host does other things
-    bool was_aborted;  // since that batch was cut
+    bool is_forming;  // a batch is being cut: its host does other things
+    bool was_aborted; // since that batch was cut
+    struct ab_batch *paused; // that batch, between two pieces
     size_t queue_most; // what the queue may hold, whatever the limits were
     size_t cut_last[WORLD_LOOPS + 1]; // the youngest cut, of each loop
     size_t looked_at;                 // of world.told

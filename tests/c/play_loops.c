@@ -22,6 +22,21 @@ any_loop(struct play *play)
     return roll(&play->dice, WORLD_LOOPS + 1) == 0 ? -1 : any_open_loop(play);
 }
 
+static void
+mark_batch_lost(struct play *play, const struct ab_batch *batch, int loop)
+{
+    if (batch == NULL || batch->is_settled || batch->host == NULL ||
+        batch->host->mailbox != play->world.loops[loop]) {
+        return;
+    }
+    for (size_t i = 0; i < batch->length; i++) {
+        size_t waiter = (size_t)(uintptr_t)batch->entries[i].waiter;
+        if (waiter != 0) {
+            play->states[waiter] = REFUSED;
+        }
+    }
+}
+
 /* Whoever waits for `loop` is let go, and who has its batch there fails. */
 static void
 mark_lost(struct play *play, int loop)
@@ -34,18 +49,9 @@ mark_lost(struct play *play, int loop)
         }
     }
     for (size_t i = 0; i < play->running_count; i++) {
-        const struct ab_batch *batch = play->running[i];
-        if (batch->is_settled || batch->host == NULL ||
-            batch->host->mailbox != play->world.loops[loop]) {
-            continue;
-        }
-        for (size_t j = 0; j < batch->length; j++) {
-            size_t waiter = (size_t)(uintptr_t)batch->entries[j].waiter;
-            if (waiter != 0) {
-                play->states[waiter] = REFUSED;
-            }
-        }
+        mark_batch_lost(play, play->running[i], loop);
     }
+    mark_batch_lost(play, play->paused, loop);
 }
 
 void
@@ -58,9 +64,12 @@ play_close(struct play *play)
     play_tell(play); // so that few are told in between
     mark_lost(play, loop);
     close_loop(&play->world, loop);
-    if (play->world.batcher->synced_data.home == NULL) {
+    struct ab_batcher *batcher = play->world.batcher;
+    ab_mutex_lock(&batcher->mutex); // a timer may look for another home
+    if (batcher->synced_data.home == NULL) {
         play->stranded = play->next;
     }
+    ab_mutex_unlock(&batcher->mutex);
     play_tell(play);
 }
 
@@ -117,7 +126,9 @@ play_limits(struct play *play)
         most +=
             (size_t)((limits.prefetch_batches + 1) * limits.max_batch_size);
     }
-    ab_batcher_set_limits(batcher, &limits);
+    ab_mutex_lock(&batcher->mutex);
+    ab_batcher_set_limits_locked(batcher, &limits);
+    ab_mutex_unlock(&batcher->mutex);
     ab_mutex_lock(&batcher->mutex);
     play->queue_most = batcher->synced_data.queue.length;
     ab_mutex_unlock(&batcher->mutex);

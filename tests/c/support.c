@@ -157,6 +157,7 @@ open_loop(void)
 void
 advance_clock(int64_t step_ns)
 {
+    ab_aggregator_wake(); // what was read of timers was read before they fire
     ab_clock_advance(step_ns);
     ab_aggregator_wake();
 }

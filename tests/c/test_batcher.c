@@ -247,6 +247,33 @@ refused_push_changes_nothing(void)
 }
 
 static void
+caller_without_a_loop_is_refused_where_no_open_loop_hosts(void)
+{
+    struct world world;
+    uint64_t pair;
+    world_open(&world, AB_HOST_LOOP, 2);
+    CHECK(!ab_batcher_has_host(world.batcher));
+    CHECK(push_items(&world, -1, 1, 1, 1) == AB_NO_HOST);
+    CHECK(submit_item(&world, -1, 1, 1, &pair) == AB_NO_HOST);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    CHECK(ab_batcher_has_host(world.batcher));
+    CHECK(push_items(&world, -1, 2, 1, 1) == AB_OK);
+    serve_all(&world, 0);
+    CHECK_EQUAL(world.told_count, 2);
+    close_loop(&world, 0);
+    CHECK(!ab_batcher_has_host(world.batcher));
+    CHECK(push_items(&world, -1, 3, 1, 1) == AB_NO_HOST);
+    CHECK(push_items(&world, 1, 3, 1, 1) == AB_OK);
+    CHECK(push_items(&world, -1, 4, 1, 1) == AB_OK);
+    serve_all(&world, 1);
+    CHECK_EQUAL(world.told_count, 4);
+    world.batcher->synced_data.host = AB_HOST_WORKER;
+    close_loop(&world, 1);
+    CHECK(ab_batcher_has_host(world.batcher)); // it needs no loop
+    world_close(&world);
+}
+
+static void
 nothing_is_due_before_the_host_is_known(void)
 {
     struct world world;
@@ -310,6 +337,7 @@ const struct test batcher_tests[] = {
     TEST(drain_sends_all_and_takes_no_more),
     TEST(permits_bound_the_batches_that_run),
     TEST(refused_push_changes_nothing),
+    TEST(caller_without_a_loop_is_refused_where_no_open_loop_hosts),
     TEST(nothing_is_due_before_the_host_is_known),
     TEST(object_is_held_while_anybody_waits),
     TEST(callers_of_an_unknown_loop_are_sent_to_link_it),

@@ -39,6 +39,7 @@ tell_crew(struct crew *crew)
             CHECK(parcels[i].value == thing(number + ITEMS));
             atomic_fetch_add(&crew->told[number - 1], 1);
         }
+        ab_link_count(link, &told);
         ab_link_told(link, &told, &todo);
         CHECK(todo.wake == NULL);
     }
@@ -53,7 +54,8 @@ run_batch(struct crew *crew)
     if (batch == NULL) {
         return;
     }
-    (void)ab_batch_fill(batch, &todo); // nobody is cancelled: once is enough
+    (void)ab_batch_fill(batch, SIZE_MAX,
+                        &todo); // nobody is cancelled: once is enough
     if (!ab_batch_start(batch, &todo)) {
         return;
     }
@@ -126,7 +128,9 @@ crew_open(int64_t window_ns, size_t workers, pthread_t *threads)
         .concurrency = 2,
         .window_ns = window_ns,
     };
-    ab_batcher_set_limits(crew.batcher, &limits);
+    ab_mutex_lock(&crew.batcher->mutex);
+    ab_batcher_set_limits_locked(crew.batcher, &limits);
+    ab_mutex_unlock(&crew.batcher->mutex);
     crew.batcher->synced_data.host = AB_HOST_WORKER;
     crew.batcher->synced_data.max_workers = workers;
     crew.batcher->synced_data.workers = workers;

@@ -153,6 +153,30 @@ cut_without_memory_is_tried_again(void)
 }
 
 static void
+cut_without_memory_is_tried_again_by_a_loop_that_no_fd_wakes(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_LOOP, 0);
+    REQUIRE(ab_mailbox_new(&world.loops[0], false) == AB_OK);
+    atomic_store(&world.loops[0]->loop, world.loops[0]);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    struct ab_todo todo = {0};
+    struct ab_batch *batch;
+    struct ab_link *link = link_of(&world, 0);
+    fail_allocation_after(0);
+    CHECK(ab_batch_cut(world.batcher, link, &batch, &todo) == AB_NO_MEMORY);
+    fail_allocation_after(-1);
+    carry_out(&world, &todo);
+    CHECK(world.retry_ns > ab_clock_now_ns());
+    advance_clock(SECOND);
+    look(&world, 0);
+    CHECK_EQUAL(world.runs, 2);
+    serve_all(&world, 0);
+    CHECK_EQUAL(world.told_count, 1);
+    world_close(&world);
+}
+
+static void
 batch_goes_smaller_when_it_cannot_grow(void)
 {
     struct world world;
@@ -166,7 +190,7 @@ batch_goes_smaller_when_it_cannot_grow(void)
     REQUIRE(batch != NULL);
     CHECK(push_items(&world, 0, 2, 200, 1) == AB_OK);
     fail_allocation_after(0);
-    CHECK_EQUAL(ab_batch_fill(batch, &todo), 1);
+    CHECK_EQUAL(ab_batch_fill(batch, SIZE_MAX, &todo), 1);
     CHECK(has_allocation_failed());
     fail_allocation_after(-1);
     CHECK(ab_batch_start(batch, &todo));
@@ -201,7 +225,9 @@ caller_for_space_is_admitted_when_there_is_memory_again(void)
     CHECK_EQUAL(tell_all(&world), 0);
     advance_clock(SECOND);
     CHECK(comes_true(is_admitted, world.batcher));
-    CHECK_EQUAL(tell_all(&world), 1);
+    CHECK(comes_true(has_mail, world.loops[0])); // nobody else would tell it
+    CHECK_EQUAL(read_mail(&world, 0), 1);
+    REQUIRE(world.told_count == 1);
     CHECK(world.told[0].kind == AB_SPACE);
     flush_queue(&world, 0);
     serve_all(&world, 0);
@@ -209,10 +235,35 @@ caller_for_space_is_admitted_when_there_is_memory_again(void)
     world_close(&world);
 }
 
+static void
+caller_for_space_is_admitted_by_a_loop_that_no_fd_wakes(void)
+{
+    struct world world;
+    uint64_t pair;
+    world_open(&world, AB_HOST_LOOP, 0);
+    REQUIRE(ab_mailbox_new(&world.loops[0], false) == AB_OK);
+    atomic_store(&world.loops[0]->loop, world.loops[0]);
+    limits_of(&world)->window_ns = 1000 * SECOND;
+    REQUIRE(link_of(&world, 0) != NULL);
+    fail_allocation_after(2);
+    CHECK(submit_item(&world, 0, 1, 1, &pair) == AB_OK);
+    CHECK(has_allocation_failed());
+    fail_allocation_after(-1);
+    CHECK(world.retry_ns > ab_clock_now_ns());
+    advance_clock(SECOND);
+    look(&world, 0);
+    CHECK_EQUAL(tell_all(&world), 1);
+    flush_queue(&world, 0);
+    serve_all(&world, 0);
+    world_close(&world);
+}
+
 const struct test memory_tests[] = {
     TEST(any_allocation_may_fail_and_nothing_is_lost),
     TEST(cut_without_memory_is_tried_again),
+    TEST(cut_without_memory_is_tried_again_by_a_loop_that_no_fd_wakes),
     TEST(batch_goes_smaller_when_it_cannot_grow),
     TEST(caller_for_space_is_admitted_when_there_is_memory_again),
+    TEST(caller_for_space_is_admitted_by_a_loop_that_no_fd_wakes),
     TESTS_END,
 };

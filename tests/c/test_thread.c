@@ -10,6 +10,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
 
 static atomic_int counts, rings;
 
@@ -124,19 +126,96 @@ next_window_is_kept_by_the_thread_once_there_is_one(void)
 }
 
 static void
-loop_keeps_the_time_for_workers_too(void)
+idle_worker_keeps_the_time_itself(void)
 {
     struct world world;
     world_open(&world, AB_HOST_WORKER, 1);
     limits_of(&world)->window_ns = 10 * MS;
     refuse_threads(true);
     CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
-    CHECK_EQUAL(world.retry_ns, ab_clock_now_ns() + 10 * MS);
+    CHECK_EQUAL(world.retry_ns, 0); // of a loop that may stop
     ab_clock_advance(10 * MS);
-    look(&world, 0);
-    CHECK(ab_worker_wait(world.batcher, true)); // hinted: it does not block
+    CHECK(ab_worker_wait(world.batcher, true)); // due: it does not block
     serve_all(&world, -1);
     CHECK_EQUAL(world.told_count, 1);
+    refuse_threads(false);
+    world_close(&world);
+}
+
+struct worker {
+    struct ab_batcher *batcher;
+    char path[64]; // what the system says of its thread
+    atomic_bool is_begun;
+};
+
+static void *
+wait_for_work(void *context)
+{
+    struct worker *worker = context;
+    char link[32] = "";
+    if (readlink("/proc/thread-self", link, sizeof link - 1) < 0) {
+        link[0] = '\0';
+    }
+    snprintf(worker->path, sizeof worker->path, "/proc/%s/stat", link);
+    atomic_store(&worker->is_begun, true);
+    CHECK(!ab_worker_wait(worker->batcher, true));
+    return NULL;
+}
+
+static bool
+is_asleep(void *context)
+{
+    struct worker *worker = context;
+    if (!atomic_load(&worker->is_begun)) {
+        return false;
+    }
+    FILE *file = fopen(worker->path, "r");
+    char state = 'S'; // where nobody can tell
+    if (file != NULL) {
+        if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) {
+            state = '?';
+        }
+        fclose(file);
+    }
+    return state == 'S';
+}
+
+static bool
+keeps_no_time(void *context)
+{
+    struct ab_batcher *batcher = context;
+    ab_mutex_lock(&batcher->mutex);
+    bool answer = batcher->synced_data.unarmed_ns == AB_NEVER;
+    ab_mutex_unlock(&batcher->mutex);
+    return answer;
+}
+
+static void
+time_kept_by_a_worker_that_finds_work_is_kept_by_another(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_WORKER, 0);
+    limits_of(&world)->window_ns = 10 * MS;
+    // This thread is one, and is about to wait; the other waits.
+    world.batcher->synced_data.workers = 2;
+    world.batcher->synced_data.idle_workers = 2;
+    struct worker worker = {.batcher = world.batcher};
+    pthread_t thread;
+    REQUIRE(pthread_create(&thread, NULL, wait_for_work, &worker) == 0);
+    refuse_threads(true);
+    CHECK(push_items(&world, -1, 1, 1, 1) == AB_OK);
+    CHECK(comes_true(is_asleep, &worker));
+    ab_clock_advance(10 * MS); // nobody wakes of that
+    ab_mutex_lock(&world.batcher->mutex);
+    world.batcher->synced_data.hint = AB_HINT_GIVEN; // to this one
+    ab_mutex_unlock(&world.batcher->mutex);
+    CHECK(ab_worker_wait(world.batcher, true));
+    CHECK(comes_true(keeps_no_time, world.batcher));
+    serve_all(&world, -1);
+    CHECK_EQUAL(world.told_count, 1);
+    begin_drain(&world, -1);
+    CHECK(!ab_worker_wait(world.batcher, false));
+    pthread_join(thread, NULL);
     refuse_threads(false);
     world_close(&world);
 }
@@ -206,7 +285,8 @@ const struct test thread_tests[] = {
     TEST(signals_are_not_blocked_by_a_failure),
     TEST(loop_keeps_the_time_itself),
     TEST(next_window_is_kept_by_the_thread_once_there_is_one),
-    TEST(loop_keeps_the_time_for_workers_too),
+    TEST(idle_worker_keeps_the_time_itself),
+    TEST(time_kept_by_a_worker_that_finds_work_is_kept_by_another),
     TEST(what_needs_no_time_needs_no_thread),
     TEST(cut_without_memory_or_thread_is_made_up_for_by_the_next_caller),
     TEST(without_a_thread_nobody_is_asked_to_yield),

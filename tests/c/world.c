@@ -118,7 +118,7 @@ enum ab_status
 watch_idle(struct world *world, int loop, size_t number)
 {
     struct ab_todo todo = {0};
-    struct ab_entry watcher = {.waiter = thing(number)};
+    struct ab_entry watcher = {.waiter = thing(number), .kind = AB_WATCHER};
     if (link_of(world, loop) == NULL) {
         return AB_NO_MEMORY;
     }
@@ -177,7 +177,7 @@ cut_batch(struct world *world, int loop)
     if (status != AB_OK || batch == NULL) {
         return NULL;
     }
-    while (ab_batch_fill(batch, &todo) > 0) {
+    while (ab_batch_fill(batch, SIZE_MAX, &todo) > 0) {
         carry_out(world, &todo);
     }
     carry_out(world, &todo);
@@ -216,6 +216,7 @@ tell_parcels(struct world *world, struct ab_link *link,
     for (size_t i = 0; i < count; i++) {
         switch (parcels[i].kind) {
         case AB_WATCHER:
+        case AB_STOPPER:
             told.watchers++;
             break;
         case AB_ITEM:
@@ -230,6 +231,7 @@ tell_parcels(struct world *world, struct ab_link *link,
             world->told[world->told_count++] = parcels[i];
         }
     }
+    ab_link_count(link, &told);
     ab_link_told(link, &told, &todo);
     carry_out(world, &todo);
 }
