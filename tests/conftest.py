@@ -1,7 +1,9 @@
-"""Fixtures of the whole suite: the loop under test, the frozen clock, the leak check."""
+"""Fixtures and hooks of the whole suite: the loop, the frozen clock, the leak check, what ran."""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import functools
 import gc
 import inspect
@@ -18,19 +20,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from typing import TYPE_CHECKING
 
-from support import LOOP_NAME, new_loop
+from support import LOOP_NAME, SLOWNESS, TASKS, new_loop, os_threads
 
 from async_batcher._core import _clock_advance, _clock_freeze, _clock_resume
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Generator, Iterator
     from typing import Any
 
-TASKS = Path("/proc/self/task")
 FDS = Path("/proc/self/fd")
-THREAD_END_S = 5.0 * float(os.environ.get("AB_TEST_SLOWNESS", "1"))
+THREAD_END_S = 5.0 * SLOWNESS
+RAN = os.environ.get("AB_RAN")  # a file for the names of the tests that passed
 FAILED = pytest.StashKey[bool]()
+PASSED = pytest.StashKey["set[str]"]()
+SKIPPED = pytest.StashKey["set[str]"]()
 BEFORE = pytest.StashKey["tuple[int, int]"]()
 
 
@@ -43,7 +46,7 @@ def pytest_asyncio_loop_factories(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Open what a first loop, and under TSan a first thread, opens for good.
+    """Open what a first loop, and under a sanitizer a first thread and report, open for good.
 
     And let a hang under uvloop be noticed: it sleeps through the alarm that pytest-timeout would
     send; a thread it cannot ignore.
@@ -52,8 +55,26 @@ def pytest_configure(config: pytest.Config) -> None:
     thread = threading.Thread(target=int)
     thread.start()
     thread.join()
+    _start_symbolizer()
     if LOOP_NAME == "uvloop" and not config.getoption("timeout_method", None):
         config.option.timeout_method = "thread"
+    if _is_parallel(config):
+        _leave_the_tasks_of_other_threads()
+
+
+def _leave_the_tasks_of_other_threads() -> None:
+    """Have `asyncio.run` cancel what is left in the main thread only.
+
+    It looks at the tasks of all threads for that, and without a GIL 3.14 then frees some of them
+    twice, with nothing of ours in the process.
+    """
+    cancel = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def cancel_in_main_thread(loop: asyncio.AbstractEventLoop) -> None:
+        if threading.current_thread() is threading.main_thread():
+            cancel(loop)
+
+    asyncio.runners._cancel_all_tasks = cancel_in_main_thread  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 # A job in the background of a shell is started with it ignored, and passes that on.
@@ -67,8 +88,6 @@ def _is_parallel(config: pytest.Config) -> bool:
 def _on_a_loop_of_its_thread(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def in_thread(*args: Any, **kwargs: Any) -> None:
-        # Not asyncio.run(): it looks at the tasks of all threads as it ends, and without a GIL
-        # 3.14 then frees some of them twice, with nothing of ours in the process.
         loop = new_loop()
         try:
             loop.run_until_complete(test(*args, **kwargs))
@@ -89,11 +108,20 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> list[pytes
     return list(collector._genfunctions(name, in_thread))  # noqa: SLF001
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what judges all the others to the end."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """The clock is one for the whole process."""
-    if "clock" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.thread_unsafe(reason="the clock is the process's"))
+    """What is the process's is used by one thread at a time; a timeout grows with the slowness."""
+    for name in {"caplog", "capsys", "clock"}.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.thread_unsafe(reason=f"{name} is the process's"))
+    marker = item.get_closest_marker("timeout")
+    if marker is not None and SLOWNESS != 1:
+        item.add_marker(pytest.mark.timeout(marker.args[0] * SLOWNESS), append=False)
 
 
 class Clock:
@@ -114,8 +142,22 @@ def clock() -> Iterator[Clock]:
         _clock_resume()
 
 
+def _start_symbolizer() -> None:
+    """Start the process that names functions for TSan, which it keeps two pipes to.
+
+    Else the first race starts it, in the middle of a test, also a race that is suppressed: whether
+    it is can be told by names only.
+    """
+    if not TASKS.exists():
+        return
+    symbolize = getattr(ctypes.CDLL(None), "__sanitizer_symbolize_pc", None)
+    if symbolize is not None:
+        name = ctypes.create_string_buffer(100)
+        symbolize(ctypes.cast(symbolize, ctypes.c_void_p), b"%f", name, ctypes.c_size_t(len(name)))
+
+
 def _threads_and_fds() -> tuple[int, int]:
-    return len(os.listdir(TASKS)), len(os.listdir(FDS))
+    return len(os_threads()), len(os.listdir(FDS))
 
 
 def pytest_collection_finish() -> None:
@@ -138,11 +180,23 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember a failure: its traceback may rightly hold what the test used."""
+    """Remember how it ended; the traceback of a failure may rightly hold what the test used."""
     report = yield
     if report.failed:
         item.stash[FAILED] = True
+    outcome = PASSED if report.passed and report.when == "call" else SKIPPED
+    if report.skipped or outcome is PASSED:
+        name = getattr(item, "originalname", item.name)
+        item.config.stash.setdefault(outcome, set()).add(name)
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Say which tests have passed, for a check over many sessions."""
+    if RAN is not None:
+        path = Path(RAN)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(sorted(session.config.stash.get(PASSED, set()))))
 
 
 @pytest.hookimpl(wrapper=True)

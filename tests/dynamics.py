@@ -13,6 +13,10 @@ from async_batcher import DynamicBatcher
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
+# One record a batch.
+NARROW: dict[str, Any] = {"max_batch_size": 1, "max_queue_size": 2, "prefetch_batches": 1}
+ROOM = 4  # behind the running batch: one ahead, one that is assembled, two in the queue
+
 
 def own(record: Any) -> Any:
     """Say that a record is as dear as its value; a word costs nothing."""

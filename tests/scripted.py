@@ -1,19 +1,28 @@
-"""What scripts in a process of their own need: loops and the two plainest batchers. No pytest."""
+"""What scripts need: loops, patience, a look at threads, the two plainest batchers. No pytest."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from async_batcher import AsyncBatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+
+SLOWNESS = float(os.environ.get("AB_TEST_SLOWNESS", "1"))
+"""How many times longer everything may take, under a sanitizer."""
+PATIENCE = 30.0 * SLOWNESS
+"""Seconds after which a wait in a thread gives up; a passing test never gets there."""
 
 # Without any handler, logging itself would print our errors to the stderr that must stay empty.
 logging.getLogger("async_batcher").addHandler(logging.NullHandler())
@@ -63,6 +72,48 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+def threads() -> set[int]:
+    """Return the native ids of all threads but the calling one; none where they cannot be seen."""
+    names = os.listdir("/proc/self/task") if os.path.exists("/proc/self/task") else []
+    return {int(name) for name in names} - {threading.get_native_id()}
+
+
+def wake_ups(of: set[int]) -> int:
+    """Return how often those threads have gone to sleep, and so were woken. Linux."""
+    total = 0
+    for thread in of:
+        with open(f"/proc/self/task/{thread}/status", encoding="ascii") as lines:
+            total += sum(int(each.split()[1]) for each in lines if each.startswith("voluntary"))
+    return total
+
+
+async def calm() -> None:
+    """Wait until the other threads sleep, who have something to do after the last answers."""
+    give_up = time.monotonic() + PATIENCE
+    before = -1
+    while before != (before := wake_ups(threads())):
+        assert time.monotonic() < give_up, "somebody is woken again and again"
+        await asyncio.sleep(0.2)
+
+
+@contextmanager
+def collecting() -> Iterator[None]:
+    """Have another thread collect garbage all the time."""
+    stop = threading.Event()
+
+    def collect() -> None:
+        while not stop.is_set():
+            gc.collect()
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        collector.join()
 
 
 class Async(AsyncBatcher[Any, Any]):

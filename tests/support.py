@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from scripted import LOOP_NAME as LOOP_NAME
+from scripted import PATIENCE as PATIENCE
+from scripted import SLOWNESS as SLOWNESS
 from scripted import new_loop as new_loop
 from scripted import run as run
 
-from async_batcher import AsyncBatcher
+from async_batcher import AsyncBatcher, _core
 
 if TYPE_CHECKING:
     import weakref
@@ -32,10 +34,21 @@ LONG = 3600.0
 """A window that no test waits for, in seconds."""
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 """Whether this build of CPython is a free-threaded one."""
-SLOWNESS = float(os.environ.get("AB_TEST_SLOWNESS", "1"))
-"""How many times longer everything may take, under a sanitizer."""
-PATIENCE = 30.0 * SLOWNESS
-"""Seconds after which a wait in a thread gives up; a passing test never gets there."""
+# What a sanitizer or gcov calls from the code it was built into.
+MARKS = (b"__asan_init", b"__ubsan_handle", b"__tsan_init", b"__gcov_")
+INSTRUMENTED = any(mark in Path(_core.__file__).read_bytes() for mark in MARKS)
+"""Whether the extension under test was built with one of them."""
+IS_OTHER_BUILD = INSTRUMENTED or bool(os.environ.get("AB_DEBUG"))
+"""Whether it was built otherwise than users have it."""
+EXITS = int(os.environ.get("AB_EXITS", "10"))
+"""How often a script ends where what may go wrong goes wrong rarely."""
+TASKS = Path("/proc/self/task")
+"""Where Linux lists the threads of this process."""
+counts_threads = pytest.mark.skipif(not TASKS.exists(), reason="threads are counted in /proc")
+"""Run the test where `os_threads` works."""
+HANG_S = 3.0 * SLOWNESS
+"""Seconds after which what takes a thousandth of it is taken to hang; only a failure waits so long.
+"""
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 """Two classes on Python 3.10."""
 
@@ -58,6 +71,12 @@ async def finished(*futures: asyncio.Future[Any]) -> list[Any]:
     """Wait for all `futures`; return the result or the exception of each."""
     await asyncio.wait(futures)
     return [told(future) for future in futures]
+
+
+async def soon(*futures: asyncio.Future[Any]) -> list[Any]:
+    """Wait for all `futures` as `finished` does; one that hangs stands for itself."""
+    await asyncio.wait(futures, timeout=HANG_S)
+    return [told(future) if future.done() else future for future in futures]
 
 
 def told(future: asyncio.Future[Any]) -> Any:
@@ -100,6 +119,14 @@ def in_threads(count: int, target: Callable[[int], None]) -> None:
         raise errors[0]
 
 
+def os_threads() -> set[str]:
+    """Name the threads of the process, ours included: `threading` knows nothing of those.
+
+    Names and not a number: a thread of an earlier test that ends meanwhile hides no new one.
+    """
+    return set(os.listdir(TASKS))
+
+
 async def collected(reference: weakref.ref[Any]) -> None:
     """Wait until the referent is gone: a worker that ends may be the last to let go of it."""
     give_up = time.monotonic() + PATIENCE
@@ -108,6 +135,35 @@ async def collected(reference: weakref.ref[Any]) -> None:
         await asyncio.sleep(0.001)
         gc.collect()
     assert reference() is None
+
+
+async def ended(threads: set[str]) -> None:
+    """Wait until none of `threads` is left: one that ends does so in its own time."""
+    give_up = time.monotonic() + PATIENCE
+    while threads & os_threads() and time.monotonic() < give_up:
+        await asyncio.sleep(0.001)
+    assert threads & os_threads() == set()
+
+
+class NoReaders(asyncio.SelectorEventLoop):
+    """A loop that cannot watch a stranger's fds, as Windows' Proactor."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        raise NotImplementedError
+
+    def remove_reader(self, fd: Any) -> bool:
+        raise NotImplementedError
+
+
+def raiser(error: BaseException | type[BaseException]) -> Callable[[list[Any]], Any]:
+    """Return a process function that raises `error`, but echoes a batch of "fine"."""
+
+    def function(batch: list[Any]) -> list[Any]:
+        if batch == ["fine"]:
+            return batch
+        raise error
+
+    return function
 
 
 class Item:
@@ -200,6 +256,20 @@ class AsyncRecorder(Recorder):
             return self.function(batch)
 
 
+class KnownTasks(AsyncRecorder):
+    """An async recorder that keeps the tasks of its batches."""
+
+    def __init__(self, function: Callable[[list[Any]], Any] = list, **options: Any) -> None:
+        super().__init__(function, **options)
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    async def process_batch(self, batch: list[Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
+        return await super().process_batch(batch)
+
+
 class SyncRecorder(Recorder):
     """A recorder whose process_batch runs in a thread."""
 
@@ -253,3 +323,9 @@ def clean_script(
     done = script(folder, source, *arguments, options=options, timeout=timeout, **env)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
+
+
+def leave(folder: Path, source: str, *arguments: str, output: str = "") -> None:
+    """Run the script `AB_EXITS` times; demand a clean end with `output` each time."""
+    for _ in range(EXITS):
+        assert clean_script(folder, source, *arguments) == output
