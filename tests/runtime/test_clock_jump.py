@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
-import sysconfig
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import preload
 import pytest
 from support import clean_script
 
-CC = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="needs LD_PRELOAD"),
-    pytest.mark.skipif(shutil.which(CC[0]) is None, reason="needs a C compiler"),
-]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = preload.needed
 
 SHIM = r"""
 #define _GNU_SOURCE
@@ -76,7 +70,7 @@ JUMPS = """
 import asyncio, ctypes, os, sys, time
 from scripted import KINDS, run
 
-jump = ctypes.CDLL(os.environ["LD_PRELOAD"]).jump
+jump = ctypes.CDLL(os.environ["AB_SHIM"]).jump
 by_s, kind = int(sys.argv[1]), KINDS[sys.argv[2]]
 jump.argtypes = [ctypes.c_long]
 
@@ -105,11 +99,7 @@ run(main())
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile what stands before the C library's clocks."""
-    folder = tmp_path_factory.mktemp("clock")
-    (folder / "shim.c").write_text(SHIM)
-    command = [*CC, "-shared", "-fPIC", "shim.c", "-o", "shim.so", "-ldl"]
-    subprocess.run(command, cwd=folder, check=True)
-    return folder / "shim.so"
+    return preload.library(tmp_path_factory.mktemp("clock"), SHIM)
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -118,4 +108,4 @@ def test_windows_do_not_notice_that_the_wall_clock_is_set(
     tmp_path: Path, shim: Path, kind: str, by_s: int
 ) -> None:
     """Scenario 82. Trap 26."""
-    clean_script(tmp_path, JUMPS, str(by_s), kind, LD_PRELOAD=str(shim))
+    clean_script(tmp_path, JUMPS, str(by_s), kind, **preload.environment(shim))

@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support import SLOWNESS
 
 import async_batcher
 
@@ -86,7 +87,7 @@ begun = threading.Event()
 class Slow(Sync):
     def process_batch(self, batch):
         begun.set()
-        time.sleep(0.1)
+        time.sleep(0.1)  # long enough for an end that does not wait
         print("ended", flush=True)
         return batch
 
@@ -99,7 +100,7 @@ begun.wait()
 
 PLAIN = """
 import asyncio
-asyncio.run(asyncio.sleep(0.001))
+asyncio.run(asyncio.sleep(0))
 """
 ROUNDS = 3
 
@@ -154,7 +155,7 @@ def run_in(
         },
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=50 * SLOWNESS,
     )
 
 

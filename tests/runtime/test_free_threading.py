@@ -21,7 +21,7 @@ kinds = pytest.mark.parametrize("kind", ["async", "sync"])
 
 BEGIN = """
 import asyncio, sys, threading
-from scripted import KINDS, run
+from scripted import KINDS, PATIENCE, run
 
 threads, each = int(sys.argv[1]), int(sys.argv[2])
 total = threads * each + 1  # the last one shows the batcher a loop, and is done first
@@ -47,7 +47,7 @@ def start_together(target):
     barrier, errors = threading.Barrier(threads), []
     def body(index):
         try:
-            barrier.wait(30)
+            barrier.wait(PATIENCE)
             target(range(index * each, (index + 1) * each))
         except BaseException as error:
             errors.append(error)
@@ -107,7 +107,7 @@ def give(items):
         futures = [batcher.process_threadsafe(item) for item in piece]
         for future in futures:
             future.add_done_callback(resolve)
-        assert [future.result(60) for future in futures] == list(piece)
+        assert [future.result(PATIENCE) for future in futures] == list(piece)
 
 async def main():
     loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ run(main())
 def test_each_item_of_eight_threads_is_processed_and_answered_exactly_once(
     tmp_path: Path, kind: str, source: str
 ) -> None:
-    """Scenario 54. Scenario 56. Trap 47."""
+    """Scenario 39. Scenario 54. Scenario 56. Trap 47. `AB_EACH=12500` makes it 100,000 items."""
     clean_script(
         tmp_path,
         BEGIN + source,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from support import IS_OTHER_BUILD
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 0.05
@@ -17,7 +17,6 @@ CHANGED = (
     "an item takes {now} instructions of ours, {kept} are kept: if that is on purpose, run"
     " `python -m benchmarks.instructions --keep` and say in the commit why"
 )
-IS_OTHER_BUILD = any(os.environ.get(name) for name in ("AB_DEBUG", "AB_SANITIZE", "AB_COVERAGE"))
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")

@@ -26,7 +26,7 @@ import asyncio, gc, logging, sys, threading, time
 logging.getLogger("asyncio").addHandler(logging.NullHandler())  # a Task that could not be made
 from _testcapi import remove_mem_hooks, set_nomemory
 from async_batcher import AsyncBatcher, BatcherStoppedError, DynamicBatcher
-from scripted import KINDS, run
+from scripted import KINDS, PATIENCE, run
 
 for name in ("asyncio", "async_batcher"):
     for level in (logging.DEBUG, logging.ERROR):
@@ -44,7 +44,7 @@ def is_ours(error):
     return isinstance(error, MemoryError) or "allocate lock" in str(error)
 
 async def told(future):
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PATIENCE
     # Looked at, and not waited for: without memory a future may tell nobody that it is done.
     while not future.done() and time.monotonic() < give_up:
         await asyncio.sleep(0.0002)
@@ -117,7 +117,11 @@ run(main())
 DELIVER = """
 from scripted import new_loop
 
-WATCHDOG_S = 1
+def watch(loop, lost, left_s=20):
+    if lost or left_s == 0:
+        loop.stop()
+    else:
+        loop.call_later(1, watch, loop, lost, left_s - 1)
 
 class Failing(AsyncBatcher):
     async def process_batch(self, batch):
@@ -133,7 +137,7 @@ class FailingSync(AsyncBatcher):
 async def once(batcher, futures, lost):
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: lost.append(context))
-    loop.call_later(WATCHDOG_S, loop.stop)  # this task, too, may be among what asyncio loses
+    loop.call_later(1, watch, loop, lost)  # this task, too, may be among what asyncio loses
     call = getattr(batcher, sys.argv[2])
     first, second = call(1), call(2)
     futures += [first, second]
@@ -172,7 +176,7 @@ for n in range(80):
         loop.close()
     except RuntimeError:  # where memory failed as it ended, uvloop takes itself to run on
         assert lost
-    run(batcher.stop(timeout=20))
+    run(batcher.stop(timeout=PATIENCE))
     assert batcher.stats.queued == batcher.stats.running == 0
 assert answers.count(None) > 20 and failures > 0, (answers, failures)
 """
@@ -255,9 +259,10 @@ async def main():
 run(main())
 """
 
-# Without the GIL the allocation may as well fail in the worker, anywhere in CPython.
+# Without the GIL the allocation may as well fail in the worker, where the list of a batch is made:
+# there PyList_New() of CPython 3.14 drops a list whose ob_item it has not set yet.
 one_fails = pytest.mark.skipif(
-    FREE, reason="one script in 250 crashes on a free-threaded build; whose fault it is is open"
+    FREE, reason="a list that cannot be made crashes free-threaded CPython now and then"
 )
 kinds = pytest.mark.parametrize("kind", ["async", pytest.param("sync", marks=one_fails)])
 

@@ -12,11 +12,11 @@ CONTEXTS = ["spawn", "forkserver", "fork"] if sys.platform != "win32" else ["spa
 contexts = pytest.mark.parametrize("context", CONTEXTS)
 
 BEGIN = """
-import asyncio, functools, multiprocessing, os, signal, subprocess, sys, warnings
+import asyncio, functools, multiprocessing, os, pickle, signal, subprocess, sys, warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from async_batcher import AsyncBatcher
-from scripted import Sync, run
+from scripted import PATIENCE, Sync, run
 warnings.simplefilter("ignore", DeprecationWarning)
 
 def double_all(batch):
@@ -84,7 +84,7 @@ async def main(executor):
                 *(batcher.process(item) for item in range(3)), return_exceptions=True
             )
             for error in errors:
-                assert isinstance(error, Exception), error
+                assert type(error) is pickle.PicklingError, error
                 text = str(error)
                 assert "static method" in text and "function" in text and "partial" in text, text
             assert batcher.stats.running == 0
@@ -95,7 +95,8 @@ start(main)
 UNPICKLABLE_ITEM = """
 async def main(executor):
     async with Static(executor=executor, max_queue_time=0) as batcher:
-        assert isinstance(await outcome(batcher.process(lambda: None)), Exception)
+        error = await outcome(batcher.process(lambda: None))
+        assert type(error) is pickle.PicklingError, error
         assert await batcher.process(4) == 8
 
 start(main)
@@ -130,7 +131,7 @@ NO_LOOP = """
 if __name__ == "__main__":
     with pool(sys.argv[1]) as executor:
         batcher = Static(executor=executor, max_queue_time=0)
-        assert batcher.process_threadsafe(2).result(30) == 4
+        assert batcher.process_threadsafe(2).result(PATIENCE) == 4
         run(batcher.stop())
 """
 

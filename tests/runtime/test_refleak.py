@@ -1,4 +1,4 @@
-"""References: whatever way an item takes, five rounds of it leave as many as there were.
+"""References: whatever way an item takes, rounds of it leave as many as there were.
 
 Needs a debug build of CPython, which counts them all: `make refleak`.
 """
@@ -7,104 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
+import itertools
 import sys
-import time
 import warnings
-from array import array
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from references import assert_flat
 from support import LONG, PATIENCE, AsyncRecorder, SyncRecorder, finished, new_loop, outcome, run
 
 from async_batcher import BatcherStoppedError, DynamicBatcher, QueueFullException, batched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from support import Recorder
 
-WARM_UP = 4
-FLAT = 5  # rounds in a row without one more
-ROUNDS = 50  # at most: CPython fills caches of its own
-THREAD_END_S = 0.5
-
-gettotalrefcount: Callable[[], int] = getattr(sys, "gettotalrefcount", lambda: 0)
-# That of looked-up attributes refers to their names, and which fall out of it is chance.
-clear_caches: Callable[[], None] = getattr(sys, "_clear_internal_caches", lambda: None)
 pytestmark = pytest.mark.skipif(
     not hasattr(sys, "gettotalrefcount"), reason="needs a debug build of CPython"
 )
-
-
-@contextmanager
-def unheard_log() -> Iterator[None]:
-    """Keep pytest from collecting the log, and with it the errors in it.
-
-    Inside the test: at its start pytest listens to what then does not propagate.
-    """
-    loggers = [logging.getLogger(name) for name in ("async_batcher", "asyncio")]
-    for logger in loggers:
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.propagate = True
-
-
-class Counts:
-    """Counts of all references, in arrays: an int that is kept is a reference, too."""
-
-    def __init__(self) -> None:
-        self.now, self.fewest = array("q", [0]), array("q", [0])
-        self.give_up = array("d", [0])
-        self.more = array("q", [0] * ROUNDS)
-
-    def count(self) -> None:
-        gc.collect()
-        clear_caches()
-        self.now[0] = gettotalrefcount()
-
-    def begin(self) -> None:
-        """Count once threads that are about to end have ended."""
-        equal = 0
-        while equal < 3:
-            self.fewest[0] = self.now[0]
-            time.sleep(0.005)
-            self.count()
-            equal = equal + 1 if self.now[0] == self.fewest[0] else 0
-
-    def round(self, index: int) -> None:
-        """Count again; where there are more, give the threads time to end."""
-        self.give_up[0] = time.monotonic() + THREAD_END_S
-        self.count()
-        while self.now[0] > self.fewest[0] and time.monotonic() < self.give_up[0]:
-            time.sleep(0.005)
-            self.count()
-        self.more[index] = max(self.now[0] - self.fewest[0], 0)
-        self.fewest[0] = self.now[0]
-
-    def is_flat(self, index: int) -> bool:
-        """Tell whether the last five rounds left nothing."""
-        return index + 1 >= FLAT and not any(self.more[index + 1 - FLAT : index + 1])
-
-
-def assert_flat(body: Callable[[], None]) -> None:
-    """Demand five rounds of `body` in a row, once it is warm, that leave no reference more."""
-    counts = Counts()
-    with unheard_log():
-        for index in range(-WARM_UP, ROUNDS):  # one loop, for a range has references, too
-            if index == 0:
-                counts.begin()
-            body()
-            if index >= 0:
-                counts.round(index)
-                if counts.is_flat(index):
-                    return
-    pytest.fail(f"references left by each round: {counts.more.tolist()}")
 
 
 def refuse(_: Any) -> Any:
@@ -294,6 +216,18 @@ WAYS: list[Callable[[type[Recorder]], Coroutine[Any, Any, None]]] = [
     dynamic,
 ]
 kinds = pytest.mark.parametrize("kind", [AsyncRecorder, SyncRecorder], ids=["async", "sync"])
+
+
+def test_leak_in_every_sixth_round_is_found() -> None:
+    kept: list[object] = []
+    rounds = itertools.count()
+
+    def leak() -> None:
+        if next(rounds) % 6 == 0:
+            kept.append(object())
+
+    with pytest.raises(pytest.fail.Exception, match="references left"):
+        assert_flat(leak)
 
 
 @kinds

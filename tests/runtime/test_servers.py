@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 WORKERS = 4
-PATIENCE_S = 40.0
+PATIENCE_S = 40.0 * SLOWNESS
 
 APP = """
 import asyncio, os, sys
@@ -180,9 +181,6 @@ def served(folder: Path, kind: str, *options: str, used: bool = False) -> Iterat
 
 kinds = pytest.mark.parametrize("kind", ["async", "sync"])
 preloads = pytest.mark.parametrize("options", [(), ("--preload",)], ids=["forked", "preloaded"])
-two_of_four = pytest.mark.parametrize(
-    ("kind", "options"), [("async", ()), ("sync", ("--preload",))], ids=["forked", "preloaded"]
-)
 
 
 @kinds
@@ -204,7 +202,8 @@ def test_batcher_used_before_its_server_forks_answers_in_every_worker(
         all_answer(server, server.workers())
 
 
-@two_of_four
+@kinds
+@preloads
 def test_request_in_flight_is_answered_when_the_server_is_terminated(
     tmp_path: Path, kind: str, options: tuple[str, ...]
 ) -> None:
@@ -220,7 +219,8 @@ def test_request_in_flight_is_answered_when_the_server_is_terminated(
         assert server.process.wait(PATIENCE_S) == 0
 
 
-@two_of_four
+@kinds
+@preloads
 def test_server_that_is_told_to_reload_answers_and_serves_on(
     tmp_path: Path, kind: str, options: tuple[str, ...]
 ) -> None:

@@ -24,7 +24,7 @@ pytestmark = [
         not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="nobody waits for a GIL"
     ),
 ]
-MOST = {0.0002: 8_000, 0.001: 2_000, 0.005: 400}
+MOST = {0.0002: 3_000, 0.001: 800, 0.005: 250}
 """Slices of that many seconds: in how many the batch must have had all its turns."""
 slices = pytest.mark.parametrize("slice_s", list(MOST))
 hosts = pytest.mark.parametrize("host", ["own", "pool"])
@@ -32,7 +32,7 @@ hosts = pytest.mark.parametrize("host", ["own", "pool"])
 BEGIN = """
 import asyncio, os, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from scripted import Sync, run
+from scripted import PATIENCE, Sync, run
 
 slice_s, most, host = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -57,11 +57,24 @@ class Busy:
             assert self.count < most, "no turn for the batch"
             self.loop.call_soon(self.step)
 
+def way_out():
+    # What lets go of the GIL, for as short as can be.
+    if sys.argv[4:] == ["numpy"]:
+        import numpy
+        numbers = numpy.zeros(10_000)
+        return lambda: numpy.add(numbers, 1, out=numbers)
+    if sys.argv[4:] == ["reading"]:
+        zeros = open("/dev/zero", "rb", buffering=0)
+        return lambda: zeros.read(1)
+    return lambda: time.sleep(0)
+
+let_go = way_out()
+
 class Retaking(Sync):
     def process_batch(self, batch):
         run_only_while_others_sleep()
         for _ in range(batch[0]):
-            time.sleep(0)
+            let_go()
         return batch
 
 def guard(loop, context):
@@ -113,6 +126,36 @@ async def main(executor):
 start(main)
 """
 
+STARTS = """
+async def main(executor):
+    async with Sync(max_queue_time=0) as known, Sync(max_queue_time=0) as batcher:
+        await known.process(0)
+        gate, ran = threading.Lock(), []
+        gate.acquire()
+
+        def take_the_first_chance():
+            gate.acquire()
+            ran.append(True)
+
+        other = threading.Thread(target=take_the_first_chance)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)  # from now on nobody gets the GIL who is not given it
+        other.start()
+        run_only_while_others_sleep()  # nor does the worker begin before that one
+        gate.release()
+        for _ in range(50):
+            work()  # and meanwhile the other comes to wait for it
+        assert not ran
+        future = batcher.process(1)
+        assert not ran, "process() waited, and let another thread run"
+        sys.setswitchinterval(interval)
+        other.join()
+        assert ran
+        assert await future == 1
+
+start(main)
+"""
+
 TWO_LOOPS = """
 ended = threading.Barrier(2)
 
@@ -129,7 +172,7 @@ async def main(executor):
         while len(loops) < 2 or min(busy.count for busy in loops) < 50:
             await asyncio.sleep(0)
         busy.is_over = True
-        await asyncio.get_running_loop().run_in_executor(None, ended.wait, 30)
+        await asyncio.get_running_loop().run_in_executor(None, ended.wait, PATIENCE)
 
     thread = threading.Thread(target=lambda: run(use()))
     thread.start()
@@ -171,6 +214,15 @@ def test_batch_that_takes_the_gil_back_gets_its_turns_beside_a_busy_loop(
     clean_script(tmp_path, BEGIN + RETAKES, str(slice_s), str(MOST[slice_s]), host)
 
 
+@hosts
+@pytest.mark.parametrize("way", ["numpy", "reading"])
+def test_batch_that_lets_go_of_the_gil_in_c_gets_its_turns_beside_a_busy_loop(
+    tmp_path: Path, host: str, way: str
+) -> None:
+    """Scenario 95."""
+    clean_script(tmp_path, BEGIN + RETAKES, "0.001", str(MOST[0.001]), host, way)
+
+
 @slices
 @hosts
 def test_one_batch_after_another_begins_beside_a_busy_loop(
@@ -185,6 +237,11 @@ def test_one_batch_after_another_begins_beside_a_busy_loop(
 def test_worker_begins_beside_a_busy_loop(tmp_path: Path, slice_s: float) -> None:
     """Scenario 94."""
     clean_script(tmp_path, BEGIN + BEGINS, str(slice_s), str(MOST[slice_s]), "own")
+
+
+def test_process_does_not_let_go_of_the_interpreter_to_start_its_worker(tmp_path: Path) -> None:
+    """Scenario 94. So it cannot wait for the thread to begin."""
+    clean_script(tmp_path, BEGIN + STARTS, "0.001", "0", "own")
 
 
 @hosts

@@ -1,0 +1,162 @@
+"""Code of the user that runs in the middle of ours: a destructor in a cut, a close in a close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from support import HANG_S, clean_script, script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLOSES_ITSELF = """
+import asyncio, contextlib
+from scripted import Async, run
+
+class Closing(Async):
+    async def process_batch(self, batch):
+        run = asyncio.current_task().get_coro()
+        runs.append(run)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            with contextlib.suppress(ValueError):  # it is being executed
+                run.close()
+            print("closed", batch, flush=True)
+
+async def main():
+    batcher = Closing(max_queue_time=0)
+    future = batcher.process(1)
+    while not runs:
+        await asyncio.sleep(0)
+    runs[0].close()
+    await asyncio.wait([future])
+    print(type(future.exception()).__name__, flush=True)
+
+runs = []
+run(main())
+"""
+
+# The batch of one loop's items is cut on another one, which had kept nothing of the batcher.
+COLLECTS = """
+import asyncio, gc, threading
+from scripted import Async, run
+
+class Item:
+    def __del__(self):
+        gc.collect()
+
+async def use():
+    stays, gone = batchers[0].process("stays"), batchers[0].process(Item())
+    gone.cancel()
+    is_cancelled.set()
+    print(await stays, flush=True)
+
+async def main():
+    await batchers[0].call(0)
+    await batchers[0].idle()
+    thread = threading.Thread(target=run, args=(use(),))
+    thread.start()
+    is_cancelled.wait()  # and this loop stands still
+    await asyncio.to_thread(thread.join)
+
+batchers = [Async(max_queue_time=0)]  # no frame refers to it
+is_cancelled = threading.Event()
+run(main())
+"""
+
+# With another batch due, and callers without a loop whose link is there.
+CLOSED_IN_A_CUT = """
+import asyncio
+from scripted import Async, run
+
+class Item:
+    def __del__(self):  # in the cut, which drops it
+        asyncio.current_task().get_coro().close()
+
+async def main():
+    batcher = Async(max_batch_size=2, max_queue_time=3600, concurrency=2)
+    first, other = batcher.process("first"), batcher.process_threadsafe("other")
+    print(await first, await asyncio.wrap_future(other), flush=True)
+    gone = Item()
+    futures = [batcher.process(item) for item in (0, gone, 1, 2, 3)]
+    futures.pop(1).cancel()
+    del gone
+    print(await asyncio.gather(*futures), flush=True)
+
+run(main())
+"""
+
+STOPPED_IN_A_CUT = """
+import asyncio, sys, threading
+
+HANG_S = float(sys.argv[1])
+forming, is_read, goes_on = (threading.Event() for _ in range(3))
+get_running_loop = asyncio._get_running_loop
+
+def let_the_cut_end():
+    # Whom a forced stop asks between its look at the tasks and the end of the callers.
+    if threading.current_thread() is threading.main_thread() and forming.is_set():
+        is_read.set()
+        goes_on.wait(HANG_S)
+    return get_running_loop()
+
+asyncio._get_running_loop = let_the_cut_end
+from scripted import Async, run  # with the package
+
+class Item:
+    def __del__(self):  # in the cut, which drops it
+        forming.set()
+        is_read.wait()
+
+class Endless(Async):
+    async def process_batch(self, batch):
+        goes_on.set()
+        try:
+            await asyncio.wait_for(asyncio.get_running_loop().create_future(), HANG_S)
+        except asyncio.CancelledError:
+            print("cancelled", flush=True)
+            raise
+        except (TimeoutError, asyncio.TimeoutError):
+            print("went on", flush=True)
+
+async def use():
+    future = batcher.process(1)
+    future.add_done_callback(lambda future: goes_on.set())
+    batcher.process(Item()).cancel()
+    await asyncio.wait([future])
+    print(type(future.exception()).__name__, flush=True)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks)
+
+batcher = Endless(max_queue_time=0)
+thread = threading.Thread(target=run, args=(use(),))
+thread.start()
+forming.wait()
+run(batcher.stop(force=True))
+thread.join()
+"""
+
+
+def test_batch_may_be_closed_from_inside_its_own_end(tmp_path: Path) -> None:
+    """Scenario 22. Scenario 60."""
+    done = script(tmp_path, CLOSES_ITSELF)
+    assert (done.returncode, done.stdout) == (0, "closed [1]\nBatchCancelledError\n"), done.stderr
+
+
+def test_destructor_of_a_cancelled_item_may_collect_in_the_cut(tmp_path: Path) -> None:
+    """Scenario 60. Scenario 89. A debug build of CPython compares the references it is shown."""
+    assert clean_script(tmp_path, COLLECTS) == "stays\n"
+
+
+def test_destructor_of_a_cancelled_item_may_close_the_batch_in_its_cut(tmp_path: Path) -> None:
+    """Scenario 60. Scenario 22."""
+    assert clean_script(tmp_path, CLOSED_IN_A_CUT) == "first other\n[0, 1, 2, 3]\n"
+
+
+def test_forced_stop_cancels_a_batch_that_is_being_cut_in_another_thread(tmp_path: Path) -> None:
+    """Scenario 26. Trap 36."""
+    output = clean_script(tmp_path, STOPPED_IN_A_CUT, str(HANG_S))
+    assert "went on" not in output
+    assert "BatcherStoppedError" in output
