@@ -90,11 +90,12 @@ class LockStep(RuleBasedStateMachine):
         for job in self.open_jobs:
             job.gate.set()
         try:
-            stopping = self.loop.create_task(self.batcher.stop())
-            waiting = asyncio.wait({stopping}, timeout=LockStep.patience_s)
-            self.loop.run_until_complete(waiting)
-            self.close()
+            if hasattr(self, "batcher"):  # hypothesis may give an example up before it is made
+                stopping = self.loop.create_task(self.batcher.stop())
+                waiting = asyncio.wait({stopping}, timeout=LockStep.patience_s)
+                self.loop.run_until_complete(waiting)
         finally:
+            self.close()
             _clock_resume()
 
     def close(self) -> None:
@@ -211,7 +212,7 @@ class LockStep(RuleBasedStateMachine):
         begun, wanted = self.begun(), self.model.begun
         if self.is_threaded:  # workers may call process_batch in any order
             begun, wanted = sorted(begun), sorted(wanted)
-        assert begun == wanted
+        assert begun == wanted, (begun, wanted)
         for call in self.calls:
             call.compare()
         self.calls = [call for call in self.calls if not call.has_ended()]

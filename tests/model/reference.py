@@ -19,6 +19,7 @@ class Reference:
     running: list[list[Ticket]] = field(default_factory=list)
     begun: list[list[Item]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    looks_soon: bool = False  # a watched one was cancelled
 
     def is_idle(self) -> bool:
         return not self.queue and not self.backlog and not self.running
@@ -78,10 +79,10 @@ class Reference:
     def cancel(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
             ticket.told = ticket.told or "cancelled"
-        if any(ticket.is_watched for ticket in tickets):
-            self.look()
+            self.looks_soon |= ticket.is_watched
 
     def look(self) -> None:  # and notice what was cancelled in the queue
+        self.looks_soon = False
         self.tell([ticket for ticket in self.queue if ticket.told], "", "")
         self.queue = [ticket for ticket in self.queue if not ticket.told]
         self.admit()
@@ -99,8 +100,7 @@ class Reference:
         self.counts["rejected"] += len(self.backlog)
         self.backlog = []
 
-    def end_all(self, told: str, counter: str) -> None:
-        """Nobody waits any more: by force, or for their loop is closed."""
+    def end_all(self, told: str, counter: str) -> None:  # by force, or their loop is closed
         for tickets in [self.queue, *self.running]:
             self.tell(tickets, told, counter)
         self.queue, self.backlog, self.running = [], [], []
@@ -130,8 +130,7 @@ class Reference:
         if batch:
             self.running.append(batch)
             self.begun.append([ticket.item for ticket in batch])
-            self.counts.update(batches=1, items=len(batch), total_cost=cost_of(batch))
-            self.counts[reason] += 1
+            self.counts.update([reason], batches=1, items=len(batch), total_cost=cost_of(batch))
         self.admit()
 
     def finish(self, batch: list[Ticket], spoiled: set[Item]) -> None:
@@ -141,6 +140,7 @@ class Reference:
         self.running.remove(batch)
 
     def settle(self) -> None:
+        self.look() if self.looks_soon else None
         while (reason := self.due()) or self.resumed:
             if reason:
                 self.cut(reason)
