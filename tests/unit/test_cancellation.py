@@ -1,18 +1,23 @@
-"""Callers that leave: while they wait, while they run, and in the tick of their answer."""
+"""Callers that leave: while they wait, while they run, and in the tick of their answer.
+
+Those whom a timeout cancels are in test_timeouts.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 from support import (
     LONG,
     PATIENCE,
-    TIMEOUTS,
     AsyncRecorder,
+    KnownTasks,
     Recorder,
     SyncRecorder,
     both,
@@ -148,33 +153,6 @@ async def test_running_batch_is_not_cancelled_with_its_callers(left: int) -> Non
         assert ended == [True]
 
 
-@since_311
-@both
-async def test_timeout_around_a_slow_batch_is_a_timeout_error(kind: type[Recorder]) -> None:
-    """Trap 4."""
-    async with kind(max_queue_time=0) as batcher:
-        batcher.hold()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0):
-                await batcher.process(1)
-        task = asyncio.current_task()
-        assert task is not None
-        assert task.cancelling() == 0
-        batcher.release()
-
-
-@both
-async def test_wait_for_gives_up_on_a_held_item(kind: type[Recorder]) -> None:
-    """Trap 4."""
-    async with kind(max_queue_time=0) as batcher:
-        held = await batcher.busy()
-        with pytest.raises(TIMEOUTS):
-            await asyncio.wait_for(batcher.process("gone"), 0.001)
-        batcher.release()
-        assert await held == "held"
-        assert batcher.seen == [["held"]]
-
-
 async def test_cancel_in_the_tick_of_the_result_gives_one_or_the_other() -> None:
     """Scenario 19. Trap 6."""
     async with AsyncRecorder(max_queue_time=0) as batcher:
@@ -188,25 +166,26 @@ async def test_cancel_in_the_tick_of_the_result_gives_one_or_the_other() -> None
             await batcher.idle()
 
 
-async def test_cancel_after_the_worker_delivered_gives_the_cancel() -> None:
-    """Scenario 19. Trap 6."""
-    loop = asyncio.get_running_loop()
-    returning = asyncio.Event()
-
-    def note(batch: list[Any]) -> list[Any]:
-        loop.call_soon_threadsafe(returning.set)
-        return batch
-
-    async with SyncRecorder(note, max_queue_time=0) as batcher:
+@pytest.mark.parametrize("give", ["process", "process_many"])
+async def test_cancel_after_the_worker_delivered_gives_the_cancel(
+    give: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scenario 19. Trap 6. The loop stands still while the worker settles its batch."""
+    caplog.set_level(logging.INFO)
+    async with SyncRecorder(max_queue_time=0) as batcher:
         with no_loop_errors():
-            for _ in range(20):
-                returning.clear()
-                future = batcher.process(1)
-                await returning.wait()
-                future.cancel()
-                (answer,) = await finished(future)
-                assert answer == 1 or isinstance(answer, asyncio.CancelledError)
+            await batcher.process("first")
+            future = getattr(batcher, give)([1])
+            give_up = time.monotonic() + PATIENCE
+            while (batcher.stats.batches, batcher.stats.running) != (2, 0):
+                assert time.monotonic() < give_up
+                time.sleep(0)
+            assert future.cancel()
+            (answer,) = await finished(future)
+            assert isinstance(answer, asyncio.CancelledError)
             await batcher.idle()
+            assert (batcher.stats.completed, batcher.stats.cancelled) == (1, 1)
+    assert caplog.records == []
 
 
 @both
@@ -275,37 +254,25 @@ async def test_failing_sibling_in_a_task_group_hurts_no_neighbour_outside(
         assert await outside == "outside"
 
 
+@since_311
+async def test_task_group_takes_call_and_not_the_future_of_process() -> None:
+    """Scenario 21."""
+    async with AsyncRecorder(max_queue_time=0) as batcher, asyncio.TaskGroup() as tasks:
+        future: Any = batcher.process(1)
+        with pytest.raises(TypeError, match="coroutine"):
+            tasks.create_task(future)
+        task = tasks.create_task(batcher.call(2))
+        assert await finished(future, task) == [1, 2]
+
+
 async def test_cancelled_task_of_a_batch_is_an_error_to_its_callers() -> None:
     """Scenario 22."""
-    tasks: list[Any] = []
-
-    class Known(AsyncRecorder):
-        async def process_batch(self, batch: list[Any]) -> Any:
-            tasks.append(asyncio.current_task())
-            return await super().process_batch(batch)
-
-    async with Known(max_queue_time=0) as batcher:
+    async with KnownTasks(max_queue_time=0) as batcher:
         futures = await running(batcher)
-        tasks[0].cancel()
+        batcher.tasks[0].cancel()
         assert [type(error) for error in await finished(*futures)] == [BatchCancelledError] * 3
         batcher.release()
         assert await batcher.process("next") == "next"
-
-
-@both
-async def test_storm_of_timeouts_gives_each_caller_one_answer(kind: type[Recorder]) -> None:
-    """Scenario 20."""
-    async with kind(max_batch_size=50, max_queue_time=0.0005) as batcher:
-        futures = [batcher.process(item) for item in range(1000)]
-        loop = asyncio.get_running_loop()
-        for index, future in enumerate(futures):
-            loop.call_later((index * 7919 % 1000) / 100_000, future.cancel)
-        answers = await finished(*futures)
-        for item, answer in enumerate(answers):
-            assert answer == item or isinstance(answer, asyncio.CancelledError)
-        await batcher.idle()
-        stats = batcher.stats
-        assert stats.submitted == stats.completed + stats.cancelled == 1000
 
 
 async def test_item_cancelled_in_another_thread_does_not_break_the_cut() -> None:

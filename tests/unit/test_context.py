@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support import AsyncRecorder, Recorder, both, run
 
+from async_batcher import batched
+
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
 
@@ -75,3 +77,22 @@ async def test_caller_keeps_its_own_context(name: str) -> None:
         VARIABLE.set(name)
         await batcher.process(1)
         assert VARIABLE.get() == name
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_method_does_not_keep_the_context_of_its_first_caller(is_async: bool) -> None:
+    """Trap 49. The batcher of an instance is made when somebody first uses it."""
+
+    async def seen_on_the_loop(self: Any, batch: list[Any]) -> list[str]:
+        return look(batch)
+
+    def seen_in_a_worker(self: Any, batch: list[Any]) -> list[str]:
+        return look(batch)
+
+    class Service:
+        seen = batched(max_queue_time=0)(seen_on_the_loop if is_async else seen_in_a_worker)
+
+    VARIABLE.set("first caller")
+    service = Service()
+    assert await service.seen(1) == "unset"
+    await service.seen.batcher.stop()

@@ -77,6 +77,13 @@ async def test_zero_is_a_cost() -> None:
         assert batcher.stats.total_cost == 0
 
 
+async def test_cost_of_more_digits_than_can_be_shown_is_named() -> None:
+    """Trap 17."""
+    async with AsyncRecorder(cost=lambda item: 10**5000, max_queue_time=0) as batcher:
+        with pytest.raises(ValueError, match=r"^cost: a cost must be an int"):
+            await batcher.process(1)
+
+
 async def test_largest_cost_does_not_overflow() -> None:
     """Trap 17."""
     async with AsyncRecorder(cost=own, max_batch_cost=100, max_queue_time=0) as batcher:
@@ -277,3 +284,30 @@ async def test_cheap_caller_waits_behind_a_dear_one_for_space() -> None:
         batcher.release()
         await finished(*futures, *[await caller for caller in callers])
         assert batcher.items == [1, 50, 40, 60, 1]
+
+
+class Dear:
+    """An item that knows that it costs 50."""
+
+    def estimate_cost(self) -> int:
+        """Say so."""
+        return 50
+
+
+async def test_budget_that_is_set_later_is_kept() -> None:
+    """Trap 21. From then on items are asked for their cost."""
+    async with AsyncRecorder(max_queue_time=LONG) as batcher:
+        batcher.max_batch_cost = 100
+        futures = [batcher.process(Dear()) for _ in range(4)]
+        await finished(*futures)
+        assert [len(batch) for batch in batcher.seen] == [2, 2]
+        assert batcher.stats.total_cost == 200
+
+
+async def test_bound_of_cost_that_is_set_later_is_kept() -> None:
+    """Scenario 77."""
+    async with AsyncRecorder(max_queue_time=LONG) as batcher:
+        batcher.max_queue_cost = 100
+        futures = [batcher.process(Dear()) for _ in range(4)]
+        assert [future.done() for future in futures] == [False, False, True, True]
+        assert {type(future.exception()) for future in futures[2:]} == {QueueFullException}

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import doctest
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PASSED, SKIPPED
 
 import async_batcher
 from async_batcher import AsyncBatcher
@@ -26,7 +28,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(test_\w+)`")
 LAST = {"Scenario": 99, "Trap": 52}
 ROW = re.compile(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
-TOOL = re.compile(r"`(?:make (\w+)[^`]*|(tests/[\w/.]+))`")
+TOOL = re.compile(r"`(?:AB_\w+=\w+ )?(?:make (\w+)[^`]*|(tests/[\w/.]+)|\.ci/run (\w+))`")
 
 
 class Doubler(AsyncBatcher[int, int]):
@@ -94,6 +96,7 @@ def test_what_is_called_has_an_example(name: str) -> None:
     assert ">>>" in text
 
 
+@pytest.mark.thread_unsafe(reason="doctest catches the output of the process")
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_examples_of_a_docstring_run(name: str) -> None:
     names = {**vars(async_batcher), "asyncio": asyncio, "Doubler": Doubler}
@@ -144,14 +147,30 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
     assert sorted(named - names_of_tests().keys()) == []
 
 
+@pytest.mark.last
+@pytest.mark.thread_unsafe(reason="judges the session once")
+def test_every_test_that_a_guarantee_names_runs(request: pytest.FixtureRequest) -> None:
+    """Skipped with a reason will do here; `AB_RAN_IN` has what passed in sessions elsewhere."""
+    config = request.config
+    ran = config.stash.get(PASSED, set()) | config.stash.get(SKIPPED, set())
+    folder = os.environ.get("AB_RAN_IN")
+    if folder is not None:
+        ran = {name for path in Path(folder).iterdir() for name in path.read_text().split()}
+    elif config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
+        pytest.skip("this is a part of the suite")
+    assert ran
+    assert sorted(set(TEST.findall(guarantees())) - ran - {request.node.originalname}) == []
+
+
 def test_every_tool_that_a_guarantee_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
     missing = []
-    for target, path in TOOL.findall(guarantees()):
-        is_there = target in targets if target else (ROOT / path).exists()
+    stages = set(re.findall(r'^    "(\w+)"\) ', (ROOT / ".ci" / "run").read_text(), re.MULTILINE))
+    for target, path, stage in TOOL.findall(guarantees()):
+        is_there = target in targets or stage in stages or (path and (ROOT / path).exists())
         if not is_there:
-            missing.append(target or path)
+            missing.append(target or path or stage)
     assert missing == []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from dynamics import busy, fill, own, running, waiting
-from support import LONG, AsyncRecorder, Recorder, SyncRecorder, both, finished, outcome, settle
+from support import LONG, AsyncRecorder, Recorder, SyncRecorder, both, finished, outcome
 
 from async_batcher import BatchStats, DynamicBatcher
 
@@ -148,7 +148,7 @@ async def test_record_that_never_got_in_is_not_submitted() -> None:
 
 @both
 async def test_counts_go_on_over_all_runs(kind: type[Recorder]) -> None:
-    async with running(kind) as (batcher, _):
+    async with running(kind, max_batch_size=2, batch_timeout_s=LONG) as (batcher, _):
         for _ in range(3):
             await finished(*await batcher.submit_batch(range(2)))
             await batcher.stop()
@@ -252,7 +252,8 @@ async def test_no_time_passes_after_a_block_that_raised(kind: type[Recorder], cl
 
     assert isinstance(await outcome(block), LookupError)
     work.release()
-    await batcher.stop()
+    async with batcher:
+        pass  # which drains: the batch that was given up has ended
     clock.advance(100)
     assert times(batcher) == pytest.approx((2, 0))
 
@@ -280,7 +281,7 @@ async def test_batch_that_outlives_a_cancelled_stop_is_busy_until_it_ends(clock:
         clock.advance(2)
         assert times(batcher) == pytest.approx((2, 0))
         work.release()
-        await batcher.stop()
+        async with batcher:
+            pass  # which drains: that batch has ended
         clock.advance(100)
-        await settle()
         assert times(batcher) == pytest.approx((2, 0))

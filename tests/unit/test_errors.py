@@ -1,14 +1,17 @@
-"""What `process_batch` may raise, and what each caller gets of it."""
+"""What `process_batch` may raise, and what each caller gets of it.
+
+What is no Exception is in test_exit_requests.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from support import LONG, AsyncRecorder, Recorder, both, finished, no_loop_errors, outcome, run
+from support import LONG, AsyncRecorder, Recorder, both, finished, no_loop_errors, outcome, raiser
 
 from async_batcher import (
     AsyncBatcher,
@@ -16,20 +19,6 @@ from async_batcher import (
     BatchCancelledError,
     BatcherStoppedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def raiser(error: BaseException | type[BaseException]) -> Callable[[list[Any]], Any]:
-    """Return a process function that raises `error`, but echoes a batch of "fine"."""
-
-    def function(batch: list[Any]) -> list[Any]:
-        if batch == ["fine"]:
-            return batch
-        raise error
-
-    return function
 
 
 async def answers(batcher: Recorder, count: int = 3) -> list[Any]:
@@ -46,15 +35,38 @@ class Structured(Exception):
         self.reason = reason
 
 
+class Frozen(Exception):
+    """Refuses to be changed, as a frozen dataclass does; a context manager may have its say."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        vars(self)["code"] = code
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "__traceback__":
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+class Slotted(Exception):
+    """Has its fields in slots, one of which is empty."""
+
+    __slots__ = ("code", "reason")
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class Unbuildable(Exception):
     """Can be built once only."""
 
     built = 0
 
-    def __init__(self, *arguments: Any) -> None:
-        if type(self).built:
+    def __new__(cls, *arguments: Any) -> Unbuildable:
+        if cls.built:
             raise TypeError("not again")
-        super().__init__(*arguments)
+        return super().__new__(cls, *arguments)
 
 
 @both
@@ -145,20 +157,40 @@ async def test_frames_of_the_function_are_in_the_cause(kind: type[Recorder]) -> 
 @both
 @pytest.mark.parametrize(
     "original",
-    [Structured(404, reason="gone"), Unbuildable("once"), UnicodeDecodeError("x", b"", 0, 1, "y")],
-    ids=["keyword-only", "unbuildable", "five-arguments"],
+    [
+        Structured(404, reason="gone"),
+        Frozen(404),
+        Slotted(404, "gone"),
+        UnicodeDecodeError("x", b"", 0, 1, "y"),
+    ],
+    ids=["keyword-only", "frozen", "slots", "five-arguments"],
 )
-async def test_error_of_any_make_reaches_every_caller(
-    kind: type[Recorder], original: Exception, monkeypatch: pytest.MonkeyPatch
+async def test_error_of_any_make_keeps_its_type_and_fields(
+    kind: type[Recorder], original: Exception
 ) -> None:
     """Trap 15."""
-    monkeypatch.setattr(Unbuildable, "built", 1)
     async with kind(raiser(original), max_queue_time=0) as batcher:
         errors = await answers(batcher)
         assert len({id(error) for error in errors}) == 3
         for error in errors:
-            assert isinstance(error, (AsyncBatchException, type(original)))
+            assert type(error) is type(original)
+            assert (str(error), error.args) == (str(original), original.args)
+            assert getattr(error, "code", None) == getattr(original, "code", None)
             assert error.__cause__ is original
+
+
+@both
+async def test_error_that_cannot_be_built_again_comes_as_our_own(
+    kind: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 15."""
+    original = Unbuildable("once")
+    monkeypatch.setattr(Unbuildable, "built", 1)
+    async with kind(raiser(original), max_queue_time=0) as batcher:
+        errors = await answers(batcher)
+        assert len({id(error) for error in errors}) == 3
+        assert [type(error) for error in errors] == [AsyncBatchException] * 3
+        assert [error.__cause__ for error in errors] == [original] * 3
 
 
 @both
@@ -168,63 +200,6 @@ async def test_os_error_keeps_its_errno(kind: type[Recorder]) -> None:
         (error,) = await answers(batcher, 1)
         assert isinstance(error, FileNotFoundError)
         assert error.__cause__.errno == 2
-
-
-@both
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["ctrl-c", "exit"])
-async def test_exit_request_reaches_the_callers_as_it_is(
-    kind: type[Recorder], error: BaseException
-) -> None:
-    """Scenario 8. Trap 9."""
-    async with kind(raiser(error), max_queue_time=0) as batcher:
-        assert [type(answer) for answer in await answers(batcher)] == [type(error)] * 3
-        assert await batcher.process("fine") == "fine"
-
-
-@both
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_exit_request_is_not_raised_out_of_the_batch_as_well(
-    kind: type[Recorder], error: type[BaseException]
-) -> None:
-    """Scenario 8."""
-
-    async def main() -> str:
-        async with kind(raiser(error), max_queue_time=0) as batcher:
-            await asyncio.wait([batcher.process(1)])
-            return "went on"
-
-    future_error = run_to_the_end(main)
-    assert future_error == "went on"
-
-
-def run_to_the_end(main: Callable[[], Any]) -> Any:
-    """Return what `main` returns or raises."""
-    try:
-        return run(main())
-    except BaseException as error:
-        return error
-
-
-@both
-async def test_generator_exit_is_an_error_to_the_callers(kind: type[Recorder]) -> None:
-    """Trap 9."""
-    async with kind(raiser(GeneratorExit()), max_queue_time=0) as batcher:
-        for answer in await answers(batcher):
-            assert isinstance(answer, BaseException)
-        assert await batcher.process("fine") == "fine"
-
-
-@both
-async def test_own_base_exception_reaches_every_caller(kind: type[Recorder]) -> None:
-    """Scenario 8. Trap 9."""
-
-    class Unusual(BaseException):
-        pass
-
-    async with kind(raiser(Unusual("rare")), max_queue_time=0) as batcher:
-        for answer in await answers(batcher):
-            assert isinstance(answer, (Unusual, AsyncBatchException))
-        assert await batcher.process("fine") == "fine"
 
 
 @both

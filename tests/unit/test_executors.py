@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from support import (
     PATIENCE,
     AsyncRecorder,
     SyncRecorder,
+    counts_threads,
     finished,
     no_loop_errors,
+    os_threads,
     outcome,
     run,
     settle,
@@ -51,12 +54,16 @@ async def test_async_process_batch_stays_on_the_loop(pool: ThreadPoolExecutor) -
     assert threads == [threading.get_ident()]
 
 
+@counts_threads
+@pytest.mark.thread_unsafe(reason="counts the threads of the process")
 async def test_executor_starts_no_workers_of_our_own(pool: ThreadPoolExecutor) -> None:
-    pool.submit(int).result()
-    async with SyncRecorder(executor=pool, max_queue_time=0) as batcher:
-        before = threading.active_count()
+    meet = threading.Barrier(2)  # so that both threads of the pool are there
+    assert len({*pool.map(lambda _: meet.wait(PATIENCE), range(2))}) == 2
+    async with AsyncRecorder() as other, SyncRecorder(executor=pool) as batcher:
+        await other.process(1)  # with its window comes the aggregation thread
+        before = os_threads()
         await batcher.process(1)
-        assert threading.active_count() <= before + 1
+        assert os_threads() <= before
 
 
 async def test_items_go_in_batches_of_the_given_size(pool: ThreadPoolExecutor) -> None:
@@ -94,6 +101,17 @@ async def test_error_in_the_executor_reaches_every_caller(pool: ThreadPoolExecut
         errors = await finished(batcher.process(1), batcher.process(2))
         assert [type(error) for error in errors] == [LookupError] * 2
         assert [error.__cause__ for error in errors] == [original] * 2
+
+
+async def test_error_in_the_executor_may_speak_of_pickles(pool: ThreadPoolExecutor) -> None:
+    """Scenario 7. Trap 45. Nothing is pickled here."""
+
+    def refuse(batch: list[Any]) -> Any:
+        raise LookupError("no recipe for pickled cucumbers")
+
+    async with SyncRecorder(refuse, executor=pool, max_queue_time=0) as batcher:
+        (error,) = await finished(batcher.process(1))
+        assert type(error) is LookupError
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -267,3 +285,60 @@ async def test_two_batchers_share_an_executor(pool: ThreadPoolExecutor) -> None:
             list(range(9)),
             list("abc"),
         ]
+
+
+class Called:
+    """A callable object."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, batch: list[Any]) -> list[Any]:
+        result: list[Any] = self.function(batch)
+        return result
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda function: function, functools.partial, Called, lambda f: functools.partial(Called(f))],
+    ids=["function", "partial", "object", "partial of an object"],
+)
+async def test_stop_inside_a_batch_in_an_executor_does_not_wait_for_it(form: Any) -> None:
+    """Scenario 30. Nothing of ours runs there, but process_batch is on the stack."""
+
+    def stop(batch: list[Any]) -> list[Any]:
+        asyncio.run(asyncio.wait_for(batcher.stop(), PATIENCE))
+        return batch
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = SyncRecorder(executor=executor, max_queue_time=0)
+        batcher.process_batch = form(stop)  # type: ignore[method-assign]
+        assert await batcher.process(1) == 1
+        await batcher.stop()
+
+
+async def test_idle_inside_a_batch_in_an_executor_is_refused() -> None:
+    """Scenario 30."""
+
+    def wait(batch: list[Any]) -> list[Any]:
+        asyncio.run(asyncio.wait_for(batcher.idle(), PATIENCE))
+        return batch
+
+    with ThreadPoolExecutor(1) as executor:
+        async with SyncRecorder(wait, executor=executor, max_queue_time=0) as batcher:
+            assert isinstance(await outcome(lambda: batcher.process(1)), RuntimeError)
+
+
+async def test_stop_inside_the_batch_of_another_batcher_waits() -> None:
+    """Scenario 30. Of the same class, and with the same code on the stack."""
+    with ThreadPoolExecutor(2) as executor:
+        other = SyncRecorder(executor=executor, max_queue_time=LONG)
+        item = other.process("drained")
+
+        def stop(batch: list[Any]) -> list[Any]:
+            asyncio.run(asyncio.wait_for(other.stop(), PATIENCE))
+            return [other.items]
+
+        async with SyncRecorder(stop, executor=executor, max_queue_time=0) as batcher:
+            assert await batcher.process(1) == ["drained"]
+        assert await item == "drained"

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import LONG, AsyncRecorder, Recorder, both, finished, settle
+from support import LONG, PATIENCE, AsyncRecorder, Recorder, SyncRecorder, both, finished, settle
 from test_construction import GOOD, LIMITS
 
 from async_batcher import QueueFullException
@@ -149,12 +149,47 @@ async def test_limits_set_from_two_threads_at_once_are_both_kept() -> None:
             def __float__(self) -> float:
                 if other.ident is None:
                     other.start()
-                    other.join(0.2)  # it may have to wait until this thread is done
+                    other.join(PATIENCE)
                 return 3600.0
 
         batcher.max_queue_time = Window()
-        await asyncio.to_thread(other.join)
+        assert not other.is_alive()
         futures = [batcher.process(item) for item in range(3)]
         assert await finished(*futures) == [0, 1, 2]
         assert batcher.seen == [[0, 1, 2]]
         assert batcher.max_batch_size == 3
+
+
+def test_code_that_a_new_limit_runs_may_wait_for_another_threads_setting() -> None:
+    """Scenario 60."""
+    batcher, other = SyncRecorder(max_queue_time=LONG), SyncRecorder()
+    setter = threading.Thread(target=lambda: setattr(other, "concurrency", 2), daemon=True)
+
+    class Item:
+        def __del__(self) -> None:
+            setter.start()
+            setter.join(PATIENCE)
+
+    batcher.process_threadsafe(Item()).cancel()
+    batcher.concurrency = 2
+    assert setter.ident is not None
+    assert not setter.is_alive()
+    assert (batcher.concurrency, other.concurrency) == (2, 2)
+
+
+def test_largest_int_of_the_native_part_is_a_limit() -> None:
+    assert AsyncRecorder(max_batch_size=2**63 - 1).max_batch_size == 2**63 - 1
+
+
+class Unshowable:
+    """Has no repr."""
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize("value", [10**5000, Unshowable()], ids=["int", "object"])
+@pytest.mark.parametrize("name", ["max_batch_size", "max_queue_time"])
+def test_limit_that_cannot_be_shown_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be .* that has no repr"):
+        AsyncRecorder(**{name: value})

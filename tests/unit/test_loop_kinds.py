@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import AsyncRecorder, Recorder, both, finished, new_loop, run
+from support import (
+    PATIENCE,
+    AsyncRecorder,
+    NoReaders,
+    Recorder,
+    both,
+    finished,
+    new_loop,
+    no_loop_errors,
+    run,
+)
 
 from async_batcher import AsyncBatchException
 
 if TYPE_CHECKING:
+    import collections
+    import selectors
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     from conftest import Clock
-
-
-class NoReaders(asyncio.SelectorEventLoop):
-    """A loop that cannot watch a stranger's fds, as Windows' Proactor."""
-
-    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
-        raise NotImplementedError
-
-    def remove_reader(self, fd: Any) -> bool:
-        raise NotImplementedError
 
 
 @both
@@ -34,7 +41,7 @@ def test_loop_without_add_reader_works(kind: type[Recorder], window: float) -> N
         async with kind(max_queue_time=window, max_batch_size=3) as batcher:
             one = await batcher.process(1)
             other = await asyncio.to_thread(
-                lambda: batcher.process_threadsafe(2).result(30),
+                lambda: batcher.process_threadsafe(2).result(PATIENCE),
             )
             return [one, other, *await batcher.process_many(range(10))]
 
@@ -164,3 +171,108 @@ def test_loop_inside_a_callback_of_another_works(kind: type[Recorder]) -> None:
         return outer, await answer, await batcher.process("again")
 
     assert run(main()) == ("outer", "inner", "again")
+
+
+class Nesting(asyncio.SelectorEventLoop):
+    """A loop that may run on inside its own callbacks, as nest_asyncio has it; uvloop cannot."""
+
+    _ready: collections.deque[asyncio.Handle]
+    _scheduled: list[Any]
+    _selector: selectors.BaseSelector
+
+    def _run_once(self) -> None:
+        """Go round once, and bear it that a callback went round, too."""
+        due = self._ready or self._stopping  # type: ignore[attr-defined]
+        wait_s = 0 if due else self._scheduled[0].when() - self.time() if self._scheduled else None
+        self._process_events(self._selector.select(wait_s))  # type: ignore[attr-defined]
+        while self._scheduled and self._scheduled[0].when() <= self.time():
+            self._ready.append(heapq.heappop(self._scheduled))
+        for _ in range(len(self._ready)):
+            if self._ready and not (handle := self._ready.popleft()).cancelled():
+                handle._run()  # noqa: SLF001
+
+    def run_on(self, rounds: int = 25) -> None:
+        """Go round, inside a callback or a task, without waiting for anything."""
+        task = asyncio.current_task(self)
+        if task is not None:
+            asyncio.tasks._leave_task(self, task)  # noqa: SLF001
+        for _ in range(rounds):
+            self.call_soon(int)
+            self._run_once()
+        if task is not None:
+            asyncio.tasks._enter_task(self, task)  # noqa: SLF001
+
+
+class RunsOn:
+    """Runs its loop on, once, and looks which of `futures` are done then."""
+
+    def __init__(self) -> None:
+        self.loop = Nesting()
+        self.futures: list[Future[Any]] = []
+        self.seen: list[bool] = []
+
+    def __call__(self, *_: Any) -> None:
+        if self.futures and not self.seen:
+            self.seen.append(False)  # not again in the nested run
+            self.loop.run_on()
+            self.seen[:] = [future.done() for future in self.futures]
+
+    def as_task_factory(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        self()
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def run(self, prepare: Callable[[], None]) -> list[Any]:
+        """Return the answers of three callers, whose letters are in the mailbox all at once."""
+        return run(self.main(prepare), factory=lambda: self.loop)
+
+    async def main(self, prepare: Callable[[], None]) -> list[Any]:
+        batchers = [AsyncRecorder(max_queue_time=0) for _ in range(3)]
+        for batcher in batchers:
+            await batcher.process("first")
+
+        def post() -> None:
+            futures = [batcher.process_threadsafe(n) for n, batcher in enumerate(batchers)]
+            self.futures += futures
+
+        with no_loop_errors():
+            thread = threading.Thread(target=post)
+            thread.start()
+            thread.join()  # and the loop stands still until all three letters are there
+            prepare()
+            answers = await asyncio.gather(*map(asyncio.wrap_future, self.futures))
+            for batcher in batchers:
+                await batcher.stop()
+        return answers
+
+
+# More mail in the nested run is one more call of a callback that runs: asyncio refuses it its
+# context and logs that, and the log keeps the loop.
+one_thread = pytest.mark.thread_unsafe(reason="a busy machine sends a nested run more mail")
+
+
+@one_thread
+def test_loop_that_runs_on_inside_our_callback_loses_no_letter() -> None:
+    """Scenario 92."""
+    nested = RunsOn()
+    answers = nested.run(lambda: nested.loop.set_task_factory(nested.as_task_factory))
+    assert nested.seen[0] is False  # its task is what the factory was asked for
+    assert answers == [0, 1, 2]
+
+
+@one_thread
+def test_loop_that_runs_on_inside_a_done_callback_serves_the_other_batchers() -> None:
+    """Scenario 92."""
+    nested = RunsOn()
+    answers = nested.run(lambda: nested.futures[0].add_done_callback(nested))
+    assert nested.seen == [True] * 3
+    assert answers == [0, 1, 2]
+
+
+@one_thread
+def test_loop_that_runs_on_inside_our_callback_serves_the_other_batchers() -> None:
+    """Scenario 92."""
+    nested = RunsOn()
+    nested.run(lambda: nested.loop.set_task_factory(nested.as_task_factory))
+    assert nested.seen == [False, True, True]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conftest import Clock
 
 loses_work = pytest.mark.filterwarnings("ignore::ResourceWarning")
+cancelled_at_the_end = pytest.mark.thread_unsafe(reason="asyncio.run looks at all threads")
 
 
 @both
@@ -129,6 +130,7 @@ def test_answer_to_a_stopped_loop_that_is_then_closed_leaks_nothing() -> None:
     assert reference() is None
 
 
+@cancelled_at_the_end
 @loses_work
 def test_asyncio_run_ends_with_work_pending() -> None:
     """Trap 41."""
@@ -151,6 +153,7 @@ def test_asyncio_run_ends_with_work_pending() -> None:
     assert answers == [asyncio.CancelledError] * 3
 
 
+@cancelled_at_the_end
 @loses_work
 def test_asyncio_run_that_ends_under_an_async_batch_costs_no_permit() -> None:
     """Trap 41."""

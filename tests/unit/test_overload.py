@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import Any
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import AsyncRecorder, Recorder, SyncRecorder, both, finished, settle
 
 from async_batcher import QueueFullException
+
+if TYPE_CHECKING:
+    from conftest import Clock
 
 SIZE = 50
 """Places in the queue."""
@@ -163,3 +167,64 @@ async def test_overload_of_cost_is_refused_like_one_of_number(cost: int) -> None
         assert len(accepted) == 500 // cost
         batcher.release()
         assert await finished(held, *accepted) == ["held", *range(500 // cost)]
+
+
+class Looks:
+    """Counts how often waiting futures of threads are asked whether they are done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@pytest.fixture
+def looks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Have each look take 10 us of the clock that otherwise stands still."""
+    counted = Looks()
+    done = Future.done
+
+    def slow_done(future: Future[Any]) -> bool:
+        counted.count += 1
+        clock.advance(10e-6)
+        return done(future)
+
+    monkeypatch.setattr(Future, "done", slow_done)
+    return counted
+
+
+async def filled(batcher: Recorder) -> tuple[asyncio.Future[Any], list[Future[Any]]]:
+    """Hold a batch of `batcher` and fill its queue; return the futures of both."""
+    held = await batcher.busy()
+    return held, [batcher.process_threadsafe(item) for item in range(SIZE)]
+
+
+async def test_refusals_spend_little_on_looking_for_cancelled_items(
+    looks: Looks, clock: Clock
+) -> None:
+    """Scenario 77. However many are refused at once."""
+    async with bounded(AsyncRecorder) as batcher:
+        held, futures = await filled(batcher)
+        refused = [batcher.process(item) for item in range(LOAD)]
+        assert {type(future.exception()) for future in refused} == {QueueFullException}
+        assert 0 < looks.count <= 10 * SIZE
+        # A tenth of the time is theirs, so cancelled items are found later on.
+        futures[-1].cancel()
+        clock.advance(1)
+        accepted = batcher.process("accepted")
+        batcher.release()
+        assert await accepted == "accepted"
+        await finished(held, *map(asyncio.wrap_future, futures[:-1]))
+
+
+async def test_cancelled_producers_that_waited_for_space_look_at_no_queue(looks: Looks) -> None:
+    """Scenario 23."""
+    async with bounded(AsyncRecorder) as batcher:
+        held, futures = await filled(batcher)
+        waiting = [asyncio.create_task(batcher.submit(item)) for item in range(LOAD)]
+        await settle()
+        before = looks.count
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert looks.count == before
+        batcher.release()
+        await finished(held, *map(asyncio.wrap_future, futures))

@@ -60,6 +60,12 @@ class KeywordsSync(AsyncBatcher[Any, Any]):
         return options["batch"]
 
 
+class PositionAndKeywords(AsyncBatcher[Any, Any]):
+    async def process_batch(self, items: list[Any], **options: Any) -> list[Any]:  # type: ignore[override]
+        assert options == {}
+        return items
+
+
 class Positions(AsyncBatcher[Any, Any]):
     async def process_batch(self, *arguments: list[Any]) -> list[Any]:
         (batch,) = arguments
@@ -141,6 +147,7 @@ FORMS = [
     KeywordOnlySync,
     Keywords,
     KeywordsSync,
+    PositionAndKeywords,
     Positions,
     Defaults,
     SecondName,

@@ -128,11 +128,46 @@ async def test_busy_and_idle_times_follow_the_clock(clock: Clock) -> None:
         assert 0 <= after.utilization <= 1
 
 
+@both
+async def test_queue_wait_is_how_long_each_item_waited(kind: type[Recorder], clock: Clock) -> None:
+    """Scenario 83."""
+    async with kind(max_queue_time=LONG) as batcher:
+        futures = [batcher.process(item) for item in range(2)]
+        clock.advance(2)
+        futures.append(batcher.process(2))
+        clock.advance(1)
+        batcher.flush()
+        await finished(*futures)
+        waits = batcher.stats.queue_wait
+        assert (waits.count, waits.sum) == (3, pytest.approx(7))
+        # The upper edges of the buckets, in seconds: below 2**20 us are 1 s, below 2**22 are 3.
+        edges = [waits.quantile(q) for q in (0, 0.5, 1)]
+        assert edges == [pytest.approx(2**k / 1e6) for k in (20, 22, 22)]
+
+
+@both
+async def test_batch_time_is_how_long_each_batch_ran(kind: type[Recorder], clock: Clock) -> None:
+    """Scenario 83."""
+    async with kind(max_queue_time=0, concurrency=2, max_batch_size=1) as batcher:
+        batcher.hold()
+        futures = [batcher.process(0)]
+        await batcher.begun(1)
+        clock.advance(4)
+        futures.append(batcher.process(1))
+        await batcher.begun(2)
+        clock.advance(1)
+        batcher.release()
+        await finished(*futures)
+        await batcher.idle()
+        times = batcher.stats.batch_time
+        assert (times.count, times.sum) == (2, pytest.approx(6))
+        assert [times.quantile(q) for q in (0.5, 1)] == [2**20 / 1e6, 2**23 / 1e6]
+
+
 @pytest.mark.parametrize("name", ["queue_wait", "batch_time"])
-async def test_histograms_are_there(name: str) -> None:
-    async with AsyncRecorder(max_queue_time=0) as batcher:
-        await batcher.process(1)
-        assert getattr(batcher.stats, name) is not None
+def test_new_batcher_has_measured_nothing(name: str) -> None:
+    times = getattr(AsyncRecorder().stats, name)
+    assert (times.count, times.sum, times.mean, times.quantile(0.5)) == (0, 0, 0, 0)
 
 
 async def reasons_after(batcher: AsyncRecorder, *futures: asyncio.Future[Any]) -> dict[str, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import (
     LONG,
+    PATIENCE,
     AsyncRecorder,
     Item,
     Recorder,
@@ -20,9 +21,13 @@ from support import (
     outcome,
     run,
     settle,
+    soon,
 )
 
 from async_batcher import BatcherStoppedError
+
+if TYPE_CHECKING:
+    import concurrent.futures
 
 
 @both
@@ -51,6 +56,29 @@ async def test_stop_after_a_cancelled_stop_returns_at_once(kind: type[Recorder])
         await batcher.stop(force=True)
         assert not await batcher.is_running()
         await finished(held)
+
+
+@both
+@pytest.mark.parametrize("first", ["cancelled", "timed out", "forced"])
+async def test_plain_stop_after_one_that_forced_returns_whether_a_batch_holds_or_not(
+    kind: type[Recorder], first: str
+) -> None:
+    """Scenario 24. Trap 37."""
+    async with kind(max_queue_time=0) as batcher:
+        held = await batcher.busy()
+        options = {"timed out": {"timeout": 0.01}, "forced": {"force": True}}.get(first, {})
+        stopping = asyncio.create_task(batcher.stop(**options))
+        await settle()
+        if first == "cancelled":
+            stopping.cancel()
+        await asyncio.wait([stopping])
+        again = asyncio.create_task(batcher.stop())
+        await soon(again)
+        is_done, is_held = again.done(), batcher.active == 1
+        batcher.release()
+        await finished(held, stopping, again)
+        assert is_done
+        assert is_held == (kind is SyncRecorder)
 
 
 @both
@@ -137,7 +165,7 @@ async def test_each_item_given_while_stop_runs_is_answered_or_refused(
     futures: list[asyncio.Future[Any]] = []
 
     async def produce() -> None:
-        for item in range(2000):
+        for item in range(10_000):
             futures.append(batcher.process(item))
             if item % 50 == 0:
                 await asyncio.sleep(0)
@@ -150,49 +178,64 @@ async def test_each_item_given_while_stop_runs_is_answered_or_refused(
     answers = await finished(*futures)
     for item, answer in enumerate(answers):
         assert answer == item or isinstance(answer, BatcherStoppedError)
+    assert force or answers[0] == 0
     assert isinstance(answers[-1], BatcherStoppedError)
     stats = batcher.stats
     assert stats.submitted == stats.completed + stats.failed
+    assert force or stats.failed == 0
     assert (stats.queued, stats.running) == (0, 0)
 
 
 async def test_each_item_that_threads_give_while_stop_runs_is_answered_or_refused() -> None:
-    """Scenario 31."""
+    """Scenario 31. Four threads give 2,500 items each, and on until they are refused."""
     batcher = SyncRecorder(max_batch_size=10, max_queue_time=0)
-    answers: list[Any] = []
-    mutex = threading.Lock()
     warm = threading.Barrier(5)
+    counts: list[int] = []
+
+    def is_refused(future: concurrent.futures.Future[int]) -> bool:
+        return future.done() and isinstance(future.exception(), BatcherStoppedError)
 
     def produce(index: int) -> None:
         futures = [batcher.process_threadsafe(item) for item in range(100)]
-        warm.wait(30)
-        futures += [batcher.process_threadsafe(item) for item in range(500)]
-        told = [future.exception(30) for future in futures]
-        with mutex:
-            answers.extend(told)
+        warm.wait(PATIENCE)
+        while len(futures) < 2500 or not is_refused(futures[-1]):
+            futures.append(batcher.process_threadsafe(len(futures)))
+        refused = [
+            isinstance(future.exception(PATIENCE), BatcherStoppedError) for future in futures
+        ]
+        answered = [future.result() for future in futures[: refused.index(True)]]
+        assert answered == list(range(len(answered)))
+        assert len(answered) >= 100
+        assert all(refused[len(answered) :])
+        counts.append(len(answered))
 
     def stop() -> None:
-        warm.wait(30)
+        warm.wait(PATIENCE)
         run(batcher.stop())
 
     await asyncio.gather(asyncio.to_thread(in_threads, 4, produce), asyncio.to_thread(stop))
-    assert len(answers) == 2400
-    assert {type(answer) for answer in answers} <= {type(None), BatcherStoppedError}
+    stats = batcher.stats
+    assert stats.submitted == stats.completed == sum(counts)
 
 
 @both
-async def test_stop_fails_producers_that_wait_for_space(kind: type[Recorder]) -> None:
+@pytest.mark.parametrize("force", [False, True])
+async def test_stop_fails_producers_that_wait_for_space(kind: type[Recorder], force: bool) -> None:
     """Trap 38."""
     async with kind(max_queue_size=1, max_queue_time=0) as batcher:
         futures = [await batcher.busy(), batcher.process(1)]
         waiting = [asyncio.create_task(batcher.submit(item)) for item in range(3)]
         await settle()
-        stopping = asyncio.create_task(batcher.stop())
+        stopping = asyncio.create_task(batcher.stop(force=force))
         errors = await finished(*waiting)
         assert [type(error) for error in errors] == [BatcherStoppedError] * 3
         batcher.release()
         await stopping
-        assert await finished(*futures) == ["held", 1]
+        answers = await finished(*futures)
+        if force:
+            assert [type(answer) for answer in answers] == [BatcherStoppedError] * 2
+        else:
+            assert answers == ["held", 1]
 
 
 @both

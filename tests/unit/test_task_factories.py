@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from support import LONG, LOOP_NAME, AsyncRecorder, finished, new_loop, run, set
 from async_batcher import BatchCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
 
 
 class Halfway:
@@ -32,13 +33,14 @@ class Halfway:
         return task
 
 
-@pytest.fixture
-async def factory() -> AsyncIterator[Halfway]:
+@contextmanager
+def failing_factory() -> Iterator[Halfway]:
     """Give the running loop such a task factory."""
+    loop = asyncio.get_running_loop()
     halfway = Halfway()
-    asyncio.get_running_loop().set_task_factory(halfway)
+    loop.set_task_factory(halfway)
     yield halfway
-    asyncio.get_running_loop().set_task_factory(None)
+    loop.set_task_factory(None)
 
 
 async def fail(batcher: AsyncRecorder, factory: Halfway) -> list[Any]:
@@ -53,47 +55,49 @@ async def fail(batcher: AsyncRecorder, factory: Halfway) -> list[Any]:
     return answers
 
 
-async def test_callers_get_the_error_of_the_task_factory(factory: Halfway) -> None:
+async def test_callers_get_the_error_of_the_task_factory() -> None:
     """Trap 11."""
-    async with AsyncRecorder(max_queue_time=0) as batcher:
-        answers = await fail(batcher, factory)
-        assert [type(answer) for answer in answers] == [LookupError] * 3
+    with failing_factory() as factory:
+        async with AsyncRecorder(max_queue_time=0) as batcher:
+            answers = await fail(batcher, factory)
+            assert [type(answer) for answer in answers] == [LookupError] * 3
 
 
-async def test_batch_whose_task_factory_failed_is_never_run(factory: Halfway) -> None:
+async def test_batch_whose_task_factory_failed_is_never_run() -> None:
     """Trap 11."""
-    async with AsyncRecorder(max_queue_time=0) as batcher:
-        await fail(batcher, factory)
-        await settle()
-        assert batcher.seen == []
+    with failing_factory() as factory:
+        async with AsyncRecorder(max_queue_time=0) as batcher:
+            await fail(batcher, factory)
+            await settle()
+            assert batcher.seen == []
 
 
-async def test_batch_whose_task_factory_failed_gives_its_permit_back(factory: Halfway) -> None:
+async def test_batch_whose_task_factory_failed_gives_its_permit_back() -> None:
     """Trap 11."""
-    async with AsyncRecorder(max_queue_time=0) as batcher:
-        await fail(batcher, factory)
-        assert await batcher.process("fine") == "fine"
-        await batcher.idle()
-        assert (batcher.peak, batcher.stats.running) == (1, 0)
+    with failing_factory() as factory:
+        async with AsyncRecorder(max_queue_time=0) as batcher:
+            await fail(batcher, factory)
+            assert await batcher.process("fine") == "fine"
+            await batcher.idle()
+            assert (batcher.peak, batcher.stats.running) == (1, 0)
 
 
-async def test_batch_whose_task_factory_fails_for_long_is_refused_in_pieces(
-    factory: Halfway,
-) -> None:
+async def test_batch_whose_task_factory_fails_for_long_is_refused_in_pieces() -> None:
     """Trap 11. Each piece in an iteration of its own: no deep recursion."""
-    async with AsyncRecorder(max_queue_time=LONG, max_batch_size=2) as batcher:
-        batcher.hold()
-        first = batcher.process_many(range(2))
-        await settle()
-        factory.fails = True
-        rest = [batcher.process(item) for item in range(4000)]
-        batcher.release()
-        assert await first == [0, 1]
-        answers = await finished(*rest)
-        factory.fails = False
-        assert {type(answer) for answer in answers} == {LookupError}
-        for task in factory.made:
-            told(task)
+    with failing_factory() as factory:
+        async with AsyncRecorder(max_queue_time=LONG, max_batch_size=2) as batcher:
+            batcher.hold()
+            first = batcher.process_many(range(2))
+            await settle()
+            factory.fails = True
+            rest = [batcher.process(item) for item in range(4000)]
+            batcher.release()
+            assert await first == [0, 1]
+            answers = await finished(*rest)
+            factory.fails = False
+            assert {type(answer) for answer in answers} == {LookupError}
+            for task in factory.made:
+                told(task)
 
 
 class Dropper:

@@ -8,7 +8,18 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import LONG, PATIENCE, AsyncRecorder, Recorder, SyncRecorder, both, in_threads, run
+from support import (
+    LONG,
+    PATIENCE,
+    AsyncRecorder,
+    Recorder,
+    SyncRecorder,
+    both,
+    in_threads,
+    new_loop,
+    run,
+    settle,
+)
 
 from async_batcher import BatcherStoppedError, QueueFullException
 
@@ -44,6 +55,33 @@ def test_async_batcher_that_saw_no_loop_is_a_runtime_error() -> None:
     batcher = AsyncRecorder()
     assert isinstance(result_of(lambda: batcher.process_threadsafe(1)), RuntimeError)
     assert batcher.stats.queued == 0
+
+
+def test_item_that_a_thread_gives_while_the_only_loop_closes_is_refused() -> None:
+    """Scenario 86. Scenario 44."""
+    asked, closed = threading.Event(), threading.Event()
+
+    def cost(item: Any) -> int:
+        if item == "late":
+            asked.set()
+            closed.wait(PATIENCE)
+        return 1
+
+    batcher = AsyncRecorder(max_queue_time=0, cost=cost)
+    answers: list[Any] = []
+    loop = new_loop()
+    assert loop.run_until_complete(batcher.call("first")) == "first"
+    thread = threading.Thread(
+        target=lambda: answers.append(result_of(lambda: batcher.process_threadsafe("late")))
+    )
+    thread.start()
+    asked.wait(PATIENCE)
+    loop.close()
+    closed.set()
+    thread.join()
+    assert isinstance(answers[0], RuntimeError)
+    assert batcher.stats.queued == 0
+    assert run(batcher.call("next")) == "next"
 
 
 @both
@@ -180,6 +218,27 @@ async def test_callback_of_the_future_runs() -> None:
         assert await asyncio.to_thread(called.wait, PATIENCE)
 
 
+async def test_idle_waits_for_a_caller_who_is_told_after_a_slow_callback() -> None:
+    """Scenario 25. Scenario 44."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold(future: concurrent.futures.Future[Any]) -> None:
+        begun.set()
+        gate.wait(PATIENCE)
+
+    async with SyncRecorder(max_batch_size=2, max_queue_time=LONG) as batcher:
+        first = batcher.process_threadsafe(1)
+        first.add_done_callback(hold)
+        second = batcher.process_threadsafe(2)
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        idle = asyncio.ensure_future(batcher.idle())
+        await settle()
+        assert not idle.done()
+        gate.set()
+        await idle
+        assert second.done()
+
+
 async def test_callback_that_raises_hurts_nobody() -> None:
     """Scenario 14."""
     async with SyncRecorder(max_queue_time=LONG, max_batch_size=2) as batcher:
@@ -187,3 +246,48 @@ async def test_callback_that_raises_hurts_nobody() -> None:
         first.add_done_callback(lambda future: 1 / 0)
         assert await batcher.process(2) == 2
         assert await asyncio.wrap_future(first) == 1
+
+
+def test_stopped_async_batcher_gives_a_failed_future_with_and_without_a_loop() -> None:
+    """Trap 35."""
+    batcher = AsyncRecorder(max_queue_time=0)
+    run(batcher.stop())
+    assert isinstance(batcher.process_threadsafe(1).exception(), BatcherStoppedError)
+
+
+def test_forced_stop_in_a_done_callback_on_the_worker_itself_returns() -> None:
+    """Scenario 30."""
+    assert stop_in_done_callback(force=True) == [None, BatcherStoppedError]
+
+
+def stop_in_done_callback(force: bool) -> list[type[Exception] | None]:
+    """Stop on the worker that told one item, while another waits; return the errors of both."""
+    workers: list[int] = []
+
+    def note(batch: list[Any]) -> list[Any]:
+        workers.append(threading.get_ident())
+        return batch
+
+    batcher = SyncRecorder(note, max_batch_size=1, max_queue_time=0)
+    ended: concurrent.futures.Future[int] = concurrent.futures.Future()
+
+    def stop(_: Any) -> None:
+        try:
+            run(batcher.stop(force=force, timeout=PATIENCE / 3))
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(threading.get_ident())
+
+    batcher.hold()
+    futures = [batcher.process_threadsafe(item) for item in range(2)]
+    futures[0].add_done_callback(stop)
+    batcher.release()
+    assert ended.result(PATIENCE) == workers[0]
+    errors = [future.exception(PATIENCE) for future in futures]
+    return [None if error is None else type(error) for error in errors]
+
+
+def test_graceful_stop_in_a_done_callback_on_the_worker_itself_returns() -> None:
+    """Scenario 30. It does not wait for the worker that it runs on."""
+    assert stop_in_done_callback(force=False) == [None, None]
