@@ -1,13 +1,13 @@
 """Does anything grow, slow down or get lost in a long run of everything at once?
 
 Puts a mixed load on async and sync batchers, a process pool whose workers are killed now and then,
-a DynamicBatcher, and batchers that short loops in other threads share; 5 % of the callers cancel,
-2 % of the items fail, some callers give up after a time, and limits change. Every answer is checked
-and every item accounted for. Threads, file descriptors and memory have to stay flat after the first
-quarter; the p99 of the last part is compared with that of the first after the warm-up.
+a DynamicBatcher, and batchers that short loops in other threads share, some of which close under
+pending work; 5 % of the callers cancel, 2 % of the items fail, some callers give up after a time,
+and limits change. Every answer is checked and every item accounted for; soak_account.py says what
+has to stay flat.
 
 Run it on an idle machine: ``python -m benchmarks.soak --minutes 30``. It writes ``soak.json`` and,
-with the extra ``soak`` installed, ``soak.png`` into ``benchmarks/results``.
+with the extra ``soak`` installed, ``soak.png`` into the folder of ``--results``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,16 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import random
 import sys
-import threading
 import time
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from async_batcher import AsyncBatcher, BatchCancelledError, DynamicBatcher
+from benchmarks.soak_account import SAMPLE_S, Account, judge, plot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -36,10 +33,8 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 CANCELS, ERRORS, TIMEOUTS = 0.05, 0.02, 0.02
 CALLERS = 24  # tasks a batcher
-SAMPLE_S = 1.0
+LEFT = 8  # items on a loop that closes
 KILL_S = 15.0
-RSS_GROWTH = 1.15  # after the first quarter
-P99_GROWTH = 1.2
 
 
 def answers(batch: list[int]) -> list[Any]:
@@ -69,48 +64,6 @@ class Pooled(AsyncBatcher[int, Any]):
     """Runs in processes that are killed now and then."""
 
     process_batch = staticmethod(answers)
-
-
-@dataclass
-class Account:
-    """What became of every item, how long it took, and what the process held meanwhile."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    submitted: int = 0
-    wrong: list[str] = field(default_factory=list)
-    recent: list[float] = field(default_factory=list)  # seconds, since the sample before
-    samples: list[dict[str, float]] = field(default_factory=list)
-    mutex: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, outcome: str, began: float, *, timed: bool = False) -> None:
-        """Count one ended item."""
-        now = time.monotonic()
-        with self.mutex:
-            self.outcomes[outcome] += 1
-            if timed:
-                self.recent.append(now - began)
-
-    def sample(self) -> None:
-        """Note what the process holds, and the 99th percentile since the sample before.
-
-        Nothing else is kept of the latencies, or this account would be what grows.
-        """
-        with self.mutex:
-            recent, self.recent = self.recent, []
-        recent.sort()
-        p99_ms = recent[int(len(recent) * 0.99)] * 1e3 if recent else 0.0
-        self.samples.append({**held(), "p99_ms": p99_ms})
-
-
-def held() -> dict[str, float]:
-    """Read what the process holds: threads, file descriptors, resident MB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return {
-        "at": time.monotonic(),
-        "threads": len(os.listdir("/proc/self/task")),
-        "fds": len(os.listdir("/proc/self/fd")),
-        "rss_mb": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
-    }
 
 
 async def one_item(account: Account, start: Callable[[int], Awaitable[Any]], fragile: bool) -> None:
@@ -213,6 +166,24 @@ def churn(account: Account, end: float, batchers: list[AsyncBatcher[int, Any]]) 
 
     while time.monotonic() < end:
         asyncio.run(short())
+        for batcher in batchers:
+            leave(account, batcher)
+
+
+def leave(account: Account, batcher: AsyncBatcher[int, Any]) -> None:
+    """Close a loop whose items wait or run: they are released, and nobody is told."""
+
+    async def submit() -> list[asyncio.Future[Any]]:
+        return [batcher.process(item) for item in range(LEFT)]
+
+    began = time.monotonic()
+    loop = asyncio.new_event_loop()
+    with account.mutex:
+        account.submitted += LEFT
+    loop.run_until_complete(submit())
+    loop.close()
+    for _ in range(LEFT):
+        account.note("released", began)
 
 
 async def load(account: Account, end: float, batchers: list[AsyncBatcher[int, Any]]) -> None:
@@ -245,70 +216,13 @@ async def load(account: Account, end: float, batchers: list[AsyncBatcher[int, An
             account.wrong.append(f"{type(batcher).__name__}: {stats}")
 
 
-# ---- the verdict ----
-
-
-def median(samples: list[dict[str, float]], name: str, begin: float, end: float) -> float:
-    """The median of one figure over a span of time."""
-    values = sorted(each[name] for each in samples if begin <= each["at"] < end)
-    return values[len(values) // 2] if values else 0.0
-
-
-def judge(account: Account, begin: float, end: float) -> dict[str, Any]:
-    """Compare the end with the beginning; `failures` says what does not hold."""
-    quarter = (end - begin) / 4
-    span = min(60.0, quarter)
-    first = median(account.samples, "p99_ms", begin + quarter, begin + quarter + span)
-    last = median(account.samples, "p99_ms", end - span, end)
-    early = [each for each in account.samples if begin + SAMPLE_S < each["at"] < end - 2 * quarter]
-    report: dict[str, Any] = {
-        "minutes": (end - begin) / 60,
-        "submitted": account.submitted,
-        "outcomes": dict(account.outcomes),
-        "p99_first_ms": first,
-        "p99_last_ms": last,
-    }
-    failures = account.wrong[:20]
-    if sum(account.outcomes.values()) != account.submitted:
-        failures.append(f"{account.submitted} submitted, {account.outcomes} ended")
-    for name, allowed in (("threads", 1.0), ("fds", 1.0), ("rss_mb", RSS_GROWTH)):
-        before = max(each[name] for each in early)
-        after = median(account.samples, name, end - quarter, end)
-        report[f"{name}_early"], report[f"{name}_late"] = before, after
-        if after > before * allowed:
-            failures.append(f"{name}: {before:.0f} at most, then {after:.0f}")
-    # Other load disturbs a short run: there the figures are only told.
-    if quarter >= 300 and last > first * P99_GROWTH:
-        failures.append(f"p99: {first:.2f} ms at first, {last:.2f} ms at last")
-    return {**report, "failures": failures}
-
-
-def plot(account: Account, begin: float, path: Path) -> bool:
-    """Draw what was sampled; False without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(4, 1, sharex=True, figsize=(9, 9))
-    minutes = [(each["at"] - begin) / 60 for each in account.samples]
-    for axis, name in zip(axes, ("threads", "fds", "rss_mb", "p99_ms"), strict=True):
-        axis.plot(minutes, [each[name] for each in account.samples])
-        axis.set_ylabel(name)
-        axis.set_ylim(bottom=0)
-    axes[-1].set_xlabel("minutes")
-    figure.tight_layout()
-    figure.savefig(path)
-    return True
-
-
 def main() -> int:
     """Run, write the results; 0 if everything holds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    minutes, results = arguments.minutes, arguments.results
     # Failures are part of the load, and so are tasks of batches that begin as a short loop ends:
     # nobody reads a line for each.
     for name in ("async_batcher", "asyncio"):
@@ -319,11 +233,10 @@ def main() -> int:
     end = begin + minutes * 60
     asyncio.run(load(account, end, batchers))
     report = judge(account, begin, end)
-    RESULTS.mkdir(exist_ok=True)
-    samples = [{**each, "at": each["at"] - begin} for each in account.samples]
-    text = json.dumps({**report, "samples": samples}, indent=1)
-    (RESULTS / "soak.json").write_text(text + "\n", encoding="utf-8")
-    plot(account, begin, RESULTS / "soak.png")
+    results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**report, "series": account.series(begin)})
+    (results / "soak.json").write_text(text + "\n", encoding="utf-8")
+    plot(account, begin, results / "soak.png")
     for name, value in report.items():
         print(f"{name:14} {value if not isinstance(value, float) else round(value, 2)}")
     return 1 if report["failures"] else 0

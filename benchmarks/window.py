@@ -2,13 +2,15 @@
 
 One caller awaits one item at a time; the time from process() to the start of process_batch, less
 max_queue_time, is how late the batch was. Beside it a window kept by loop.call_later, which is what
-code without a thread of its own has.
+code without a thread of its own has; and, beside a thread that computes, one kept by a thread of
+Python, which wakes the loop by call_soon_threadsafe and so waits for the interpreter itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import statistics
 import sys
 import threading
@@ -61,6 +63,34 @@ async def call_later(window_s: float) -> Numbers:
     return await lateness(window_s, lambda: by_call_later(window_s))
 
 
+async def call_soon_threadsafe(window_s: float) -> Numbers:
+    """A window that a thread of Python keeps."""
+    loop = asyncio.get_running_loop()
+    wanted: queue.SimpleQueue[tuple[float, asyncio.Future[float]] | None] = queue.SimpleQueue()
+
+    def answer(start: float, fired: asyncio.Future[float]) -> None:
+        fired.set_result(time.perf_counter() - start)
+
+    def keep() -> None:
+        while (each := wanted.get()) is not None:
+            start, fired = each
+            time.sleep(max(0, start + window_s - time.perf_counter()))
+            loop.call_soon_threadsafe(answer, start, fired)
+
+    async def wait() -> float:
+        fired: asyncio.Future[float] = loop.create_future()
+        wanted.put((time.perf_counter(), fired))
+        return await fired
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        return await lateness(window_s, wait)
+    finally:
+        wanted.put(None)
+        thread.join()
+
+
 def beside(is_busy: bool, start: Callable[[float], object], window_ms: float) -> Numbers:
     """Measure alone, or beside a thread that computes all the time."""
     ends = threading.Event()
@@ -88,9 +118,25 @@ CASES = {
     for window_ms in WINDOWS_MS
     for name, start in (("ours", ours), ("call_later", call_later))
 }
+CASES["call_soon_threadsafe, 10 ms, busy"] = functools.partial(
+    beside, True, call_soon_threadsafe, 10.0
+)
 TARGETS = [
-    Target(f"{window_ms:g} ms, p50, idle", f"ours, {window_ms:g} ms.p50", at_most=0.15)
-    for window_ms in WINDOWS_MS
+    *(
+        Target(f"{window_ms:g} ms, p50, idle", f"ours, {window_ms:g} ms.p50", at_most=0.15)
+        for window_ms in WINDOWS_MS
+    ),
+    Target(
+        "10 ms, p99, busy: two switch intervals",
+        "ours, 10 ms, busy.p99",
+        at_most=2e3 * sys.getswitchinterval(),
+    ),
+    Target(
+        "10 ms, p99, busy, over call_soon_threadsafe",
+        "ours, 10 ms, busy.p99",
+        "call_soon_threadsafe, 10 ms, busy.p99",
+        at_most=0.5,
+    ),
 ]
 
 if __name__ == "__main__":
