@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from async_batcher import AsyncBatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -96,24 +94,6 @@ async def calm() -> None:
     while before != (before := wake_ups(threads())):
         assert time.monotonic() < give_up, "somebody is woken again and again"
         await asyncio.sleep(0.2)
-
-
-@contextmanager
-def collecting() -> Iterator[None]:
-    """Have another thread collect garbage all the time."""
-    stop = threading.Event()
-
-    def collect() -> None:
-        while not stop.is_set():
-            gc.collect()
-
-    collector = threading.Thread(target=collect)
-    collector.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        collector.join()
 
 
 class Async(AsyncBatcher[Any, Any]):

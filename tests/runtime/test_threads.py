@@ -53,26 +53,56 @@ assert sum(totals) == sum(range(count * each))
 assert told == b"\\1" * (count * each)
 """
 
+# A collection for each answer: one after the other stops the world for good, where there is no GIL.
 COLLECTING = """
-import asyncio, sys, threading
-from scripted import KINDS, PATIENCE, collecting, run
+import asyncio, gc, sys, threading
+from scripted import KINDS, PATIENCE, run
+
+answered, ended = threading.Event(), threading.Event()
+
+class Item:
+    def __init__(self, *key):
+        self.key = key
+
+    def __del__(self):
+        self.key = None  # also if it is taken for garbage and then found alive
+
+def collect():
+    while not ended.is_set():
+        answered.wait()
+        answered.clear()
+        gc.collect()
+
+def check(got, *key):
+    assert got.key == key, got.key
+    answered.set()
 
 async def main():
-    async with KINDS[sys.argv[1]](max_batch_size=10, max_queue_time=0.0005) as batcher:
-        await batcher.process(0)
+    async with KINDS[sys.argv[1]](max_batch_size=7, max_queue_time=0) as batcher:
+        await batcher.process(Item())
 
         def produce(index):
             for n in range(100):
-                assert batcher.process_threadsafe((index, n)).result(PATIENCE) == (index, n)
+                check(batcher.process_threadsafe(Item(index, n)).result(PATIENCE), index, n)
 
         threads = [threading.Thread(target=produce, args=(index,)) for index in range(4)]
         for thread in threads:
             thread.start()
+        for n in range(10):
+            futures = [batcher.process(Item(index, n)) for index in range(200)]
+            for index, future in enumerate(futures):
+                check(await future, index, n)
         for thread in threads:
             await asyncio.to_thread(thread.join)
 
-with collecting():
+collector = threading.Thread(target=collect)
+collector.start()
+try:
     run(main())
+finally:
+    ended.set()
+    answered.set()
+    collector.join()
 """
 
 START_FAILS = """
@@ -246,7 +276,9 @@ def test_threaded_producers_lose_and_double_nothing(
 
 
 @kinds
-def test_storm_of_collections_stops_nobody(tmp_path: Path, kind: str) -> None:
+def test_storm_of_collections_stops_nobody_and_finalizes_nothing_live(
+    tmp_path: Path, kind: str
+) -> None:
     """Scenario 58. Scenario 89."""
     clean_script(tmp_path, COLLECTING, kind)
 

@@ -9,18 +9,15 @@ import weakref
 from typing import Any
 
 import pytest
-from scripted import collecting
 from support import (
     LONG,
     AsyncRecorder,
     Item,
     Recorder,
-    SyncRecorder,
     both,
     collected,
     finished,
     new_loop,
-    run,
     settle,
 )
 
@@ -114,17 +111,3 @@ async def test_callbacks_may_nest_without_end() -> None:
         batcher.process(0).add_done_callback(again)
         await ended.wait()
     assert threads == {threading.get_ident()}
-
-
-@pytest.mark.timeout(300)  # each collection stops the world, where there is no GIL
-def test_collections_while_entries_move_clear_nothing_live() -> None:
-    """Scenario 89. Scenario 58."""
-
-    async def main() -> None:
-        async with SyncRecorder(max_queue_time=0, max_batch_size=7) as batcher:
-            for number in range(40):
-                items = [[number, index] for index in range(20)]
-                assert await finished(*map(batcher.process, items)) == items
-
-    with collecting():
-        run(main())
