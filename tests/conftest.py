@@ -58,23 +58,6 @@ def pytest_configure(config: pytest.Config) -> None:
     _start_symbolizer()
     if LOOP_NAME == "uvloop" and not config.getoption("timeout_method", None):
         config.option.timeout_method = "thread"
-    if _is_parallel(config):
-        _leave_the_tasks_of_other_threads()
-
-
-def _leave_the_tasks_of_other_threads() -> None:
-    """Have `asyncio.run` cancel what is left in the main thread only.
-
-    It looks at the tasks of all threads for that, and without a GIL 3.14 then frees some of them
-    twice, with nothing of ours in the process.
-    """
-    cancel = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def cancel_in_main_thread(loop: asyncio.AbstractEventLoop) -> None:
-        if threading.current_thread() is threading.main_thread():
-            cancel(loop)
-
-    asyncio.runners._cancel_all_tasks = cancel_in_main_thread  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 # A job in the background of a shell is started with it ignored, and passes that on.

@@ -6,6 +6,7 @@ BEGIN = """
 import _thread, asyncio, os, signal, sys, threading, warnings
 from scripted import KINDS, PATIENCE, Sync, new_loop, run
 warnings.simplefilter("ignore", DeprecationWarning)
+new_loop().close()  # the first one is made under a lock of asyncio's, which a child may find held
 
 def end(work):
     code = 1

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import sysconfig
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +30,30 @@ LOOP_NAME = os.environ.get("AB_TEST_LOOP", "asyncio")
 if LOOP_NAME == "uvloop":
     # Here and not in a thread: a fork in the middle of an import leaves the child its lock.
     import uvloop
+
+
+FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+"""Whether this build of CPython is a free-threaded one."""
+
+
+def _leave_the_tasks_of_other_threads() -> None:
+    """Have `asyncio.run` cancel what is left in the main thread only, and in no child of a fork.
+
+    It looks at the tasks of all threads for that, and without a GIL 3.14 then frees some of them
+    twice, and hangs in a child now and then, with nothing of ours in the process.
+    """
+    runners: Any = asyncio.runners
+    process, cancel = os.getpid(), runners._cancel_all_tasks  # noqa: SLF001
+
+    def cancel_in_main_thread(loop: asyncio.AbstractEventLoop) -> None:
+        if threading.current_thread() is threading.main_thread() and os.getpid() == process:
+            cancel(loop)
+
+    runners._cancel_all_tasks = cancel_in_main_thread  # noqa: SLF001
+
+
+if FREE:
+    _leave_the_tasks_of_other_threads()
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -78,20 +103,27 @@ def threads() -> set[int]:
     return {int(name) for name in names} - {threading.get_native_id()}
 
 
+def _status(thread: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/self/task/{thread}/status", encoding="ascii") as lines:
+            return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    except (FileNotFoundError, ProcessLookupError):
+        return {"State": "X (dead)", "voluntary_ctxt_switches": "0"}
+
+
 def wake_ups(of: set[int]) -> int:
     """Return how often those threads have gone to sleep, and so were woken. Linux."""
-    total = 0
-    for thread in of:
-        with open(f"/proc/self/task/{thread}/status", encoding="ascii") as lines:
-            total += sum(int(each.split()[1]) for each in lines if each.startswith("voluntary"))
-    return total
+    return sum(int(_status(thread)["voluntary_ctxt_switches"]) for thread in of)
 
 
 async def calm() -> None:
     """Wait until the other threads sleep, who have something to do after the last answers."""
     give_up = time.monotonic() + PATIENCE
     before = -1
-    while before != (before := wake_ups(threads())):
+    # One that is about to run does not sleep, however long the machine lets it wait.
+    while any(_status(thread)["State"][0] != "S" for thread in threads()) or (
+        before != (before := wake_ups(threads()))
+    ):
         assert time.monotonic() < give_up, "somebody is woken again and again"
         await asyncio.sleep(0.2)
 

@@ -7,7 +7,6 @@ import gc
 import os
 import subprocess
 import sys
-import sysconfig
 import textwrap
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from scripted import FREE as FREE
 from scripted import LOOP_NAME as LOOP_NAME
 from scripted import PATIENCE as PATIENCE
 from scripted import SLOWNESS as SLOWNESS
@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 LONG = 3600.0
 """A window that no test waits for, in seconds."""
-FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-"""Whether this build of CPython is a free-threaded one."""
 # What a sanitizer or gcov calls from the code it was built into.
 MARKS = (b"__asan_init", b"__ubsan_handle", b"__tsan_init", b"__gcov_")
 INSTRUMENTED = any(mark in Path(_core.__file__).read_bytes() for mark in MARKS)
@@ -46,9 +44,6 @@ TASKS = Path("/proc/self/task")
 """Where Linux lists the threads of this process."""
 counts_threads = pytest.mark.skipif(not TASKS.exists(), reason="threads are counted in /proc")
 """Run the test where `os_threads` works."""
-HANG_S = 3.0 * SLOWNESS
-"""Seconds after which what takes a thousandth of it is taken to hang; only a failure waits so long.
-"""
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 """Two classes on Python 3.10."""
 
@@ -75,7 +70,7 @@ async def finished(*futures: asyncio.Future[Any]) -> list[Any]:
 
 async def soon(*futures: asyncio.Future[Any]) -> list[Any]:
     """Wait for all `futures` as `finished` does; one that hangs stands for itself."""
-    await asyncio.wait(futures, timeout=HANG_S)
+    await asyncio.wait(futures, timeout=PATIENCE)
     return [told(future) if future.done() else future for future in futures]
 
 

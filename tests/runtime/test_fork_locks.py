@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from forks import BEGIN
-from support import FREE, clean_script
+from support import clean_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,10 +147,6 @@ def test_fork_in_the_middle_of_another_threads_work_never_hangs(tmp_path: Path, 
     clean_script(tmp_path, BEGIN + OTHER_THREAD, kind, str(FORKS // 2), timeout=PATIENCE_S)
 
 
-@pytest.mark.skipif(
-    FREE,
-    reason="the child hangs in asyncio.all_tasks() now and then, also without this package",
-)
 def test_fork_while_others_hold_the_locks_never_hangs_the_child(tmp_path: Path) -> None:
     """Scenario 48."""
     clean_script(tmp_path, BEGIN + UNDER_LOCKS, str(FORKS), timeout=PATIENCE_S)
