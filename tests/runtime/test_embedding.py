@@ -82,18 +82,20 @@ MID_BATCH = (
 import threading, time
 from scripted import Sync
 
-begun = threading.Event()
+begun, exits = threading.Event(), threading.Event()
 
 class Slow(Sync):
     def process_batch(self, batch):
         begun.set()
-        time.sleep(0.1)  # long enough for an end that does not wait
+        exits.wait()
+        time.sleep(0.02)  # long enough for an end that does not wait
         print("ended", flush=True)
         return batch
 
 slow = Slow(max_queue_time=0)
 future = slow.process_threadsafe(1)
 begun.wait()
+threading._register_atexit(exits.set)  # runs before ours, which was there earlier
 """
     + USED
 )

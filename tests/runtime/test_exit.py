@@ -116,15 +116,16 @@ class Last:
         self.batcher = batcher
         self.itself = self
 
-    def __del__(self, write=os.write, threads=lambda list=os.listdir: len(list("/proc/self/task"))):
-        before = threads()
+    def __del__(self, write=os.write, list=os.listdir, set=set):
+        before = set(list("/proc/self/task"))
         for use in (self.batcher.process, self.batcher.process_threadsafe):
             try:
                 error = use(1).exception()
             except BaseException as raised:
                 error = raised
             write(1, f"{type(error).__name__}: {error}\\n".encode())
-        write(1, f"{threads() - before} threads\\n".encode())
+        more = set(list("/proc/self/task")) - before
+        write(1, f"{len(more)} threads\\n".encode())
 
 last = [Last(Sync(max_queue_time=0)), Last(Async(max_queue_time=0))]
 for one in last:

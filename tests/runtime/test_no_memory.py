@@ -117,11 +117,11 @@ run(main())
 DELIVER = """
 from scripted import new_loop
 
-def watch(loop, lost, left_s=20):
-    if lost or left_s == 0:
+def watch(loop, lost, looks=400):
+    if lost or looks == 0:
         loop.stop()
     else:
-        loop.call_later(1, watch, loop, lost, left_s - 1)
+        loop.call_later(0.05, watch, loop, lost, looks - 1)
 
 class Failing(AsyncBatcher):
     async def process_batch(self, batch):
@@ -137,7 +137,7 @@ class FailingSync(AsyncBatcher):
 async def once(batcher, futures, lost):
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: lost.append(context))
-    loop.call_later(1, watch, loop, lost)  # this task, too, may be among what asyncio loses
+    loop.call_later(0.05, watch, loop, lost)  # this task, too, may be among what asyncio loses
     call = getattr(batcher, sys.argv[2])
     first, second = call(1), call(2)
     futures += [first, second]

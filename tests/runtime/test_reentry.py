@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from support import HANG_S, clean_script, script
+from support import clean_script, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +88,8 @@ run(main())
 """
 
 STOPPED_IN_A_CUT = """
-import asyncio, sys, threading
+import asyncio, threading
 
-HANG_S = float(sys.argv[1])
 forming, is_read, goes_on = (threading.Event() for _ in range(3))
 get_running_loop = asyncio._get_running_loop
 
@@ -98,11 +97,11 @@ def let_the_cut_end():
     # Whom a forced stop asks between its look at the tasks and the end of the callers.
     if threading.current_thread() is threading.main_thread() and forming.is_set():
         is_read.set()
-        goes_on.wait(HANG_S)
+        goes_on.wait(PATIENCE)
     return get_running_loop()
 
 asyncio._get_running_loop = let_the_cut_end
-from scripted import Async, run  # with the package
+from scripted import PATIENCE, Async, run  # with the package
 
 class Item:
     def __del__(self):  # in the cut, which drops it
@@ -113,7 +112,7 @@ class Endless(Async):
     async def process_batch(self, batch):
         goes_on.set()
         try:
-            await asyncio.wait_for(asyncio.get_running_loop().create_future(), HANG_S)
+            await asyncio.wait_for(asyncio.get_running_loop().create_future(), PATIENCE)
         except asyncio.CancelledError:
             print("cancelled", flush=True)
             raise
@@ -157,6 +156,6 @@ def test_destructor_of_a_cancelled_item_may_close_the_batch_in_its_cut(tmp_path:
 
 def test_forced_stop_cancels_a_batch_that_is_being_cut_in_another_thread(tmp_path: Path) -> None:
     """Scenario 26. Trap 36."""
-    output = clean_script(tmp_path, STOPPED_IN_A_CUT, str(HANG_S))
+    output = clean_script(tmp_path, STOPPED_IN_A_CUT)
     assert "went on" not in output
     assert "BatcherStoppedError" in output

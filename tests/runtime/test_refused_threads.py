@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import preload
 import pytest
-from support import HANG_S, clean_script
+from support import clean_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,15 +53,15 @@ pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 WINDOW = """
 import ctypes, os, sys
 from concurrent.futures import ThreadPoolExecutor
-from scripted import Sync
+from scripted import PATIENCE, Sync
 
 shim = ctypes.CDLL(os.environ["AB_SHIM"])
-pool = ThreadPoolExecutor(1) if sys.argv[2] == "executor" else None
+pool = ThreadPoolExecutor(1) if sys.argv[1] == "executor" else None
 batcher = Sync(max_queue_time=0.05, executor=pool)
 shim.refuse(1)  # the aggregation thread
 future = batcher.process_threadsafe(1)
 assert shim.left() == 0
-print(future.result(float(sys.argv[1])))
+print(future.result(PATIENCE))
 """
 
 
@@ -76,5 +76,5 @@ def test_window_without_a_loop_ends_though_the_aggregation_thread_was_refused(
     tmp_path: Path, shim: Path, where: str
 ) -> None:
     """Scenario 69. Scenario 99. Guarantee 4."""
-    output = clean_script(tmp_path, WINDOW, str(HANG_S), where, **preload.environment(shim))
+    output = clean_script(tmp_path, WINDOW, where, **preload.environment(shim))
     assert output == "1\n"

@@ -158,4 +158,4 @@ def test_exit_that_a_handler_asks_for_inside_a_call_of_ours_comes_out(
     tmp_path: Path, place: str
 ) -> None:
     """Scenario 62. Scenario 73."""
-    assert clean_script(tmp_path, BEGIN + place, timeout=10) == "came out (3,)\n"
+    assert clean_script(tmp_path, BEGIN + place) == "came out (3,)\n"

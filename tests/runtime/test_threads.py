@@ -149,7 +149,7 @@ run(main())
 """
 
 LAST_REFERENCE = """
-import gc, os, sys, threading, weakref
+import gc, os, sys, threading, time, weakref
 from concurrent.futures import ThreadPoolExecutor
 from scripted import PATIENCE, Async, Sync, new_loop
 
@@ -163,6 +163,10 @@ class Dropping(Noted, Sync):
             holder.clear()
             gc.collect()
         return [None] * len(batch)
+
+def collect_and_let_go():
+    gc.collect()
+    time.sleep(0.001)  # without a GIL one collection after the other stops all others for good
 
 def drop():
     holder.clear()
@@ -208,10 +212,9 @@ with ThreadPoolExecutor(1) as executor:
             holder.clear()
             del future
             while gone() is not None:
-                gc.collect()
-gc.collect()
+                collect_and_let_go()
 while len(threads) < 80:
-    gc.collect()
+    collect_and_let_go()
 assert native not in threads
 assert native in tasks()
 loop.close()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import (
-    HANG_S,
     LONG,
     LOOP_NAME,
+    PATIENCE,
     AsyncRecorder,
     SyncRecorder,
     collected,
@@ -124,7 +124,7 @@ def test_callers_without_a_loop_are_told_though_there_is_no_memory_for_their_err
     with monkeypatch.context() as patch:
         patch.setattr(BatchCancelledError, "__init__", refuse)
         loop.close()
-    assert [type(each.exception(HANG_S)) for each in waiting] == [MemoryError] * 2
+    assert [type(each.exception(PATIENCE)) for each in waiting] == [MemoryError] * 2
 
 
 def test_batcher_whose_stop_waited_on_a_loop_that_closed_is_collected() -> None:

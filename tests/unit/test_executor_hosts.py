@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import HANG_S, SyncRecorder, new_loop, outcome
+from support import PATIENCE, SyncRecorder, new_loop, outcome
 
 from async_batcher import BatchCancelledError
 
@@ -25,7 +25,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def answer_of(future: concurrent.futures.Future[Any]) -> Any:
     """Return its result, or what keeps it from having one before long."""
     try:
-        return future.result(HANG_S)
+        return future.result(PATIENCE)
     except BaseException as error:
         return error
 

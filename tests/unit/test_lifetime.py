@@ -326,6 +326,7 @@ async def test_batcher_may_be_referred_to_weakly() -> None:
     assert weakref.ref(batcher)() is batcher
 
 
+@pytest.mark.thread_unsafe(reason="the collector is the process's")
 async def test_task_that_is_cancelled_before_it_cuts_needs_no_collection() -> None:
     """Scenario 88. Nor does its loop: the task keeps both, and nothing of ours keeps the task."""
     async with AsyncRecorder(max_queue_time=0) as batcher:

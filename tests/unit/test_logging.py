@@ -99,6 +99,7 @@ async def test_errors_given_as_results_are_not_failed_batches(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.thread_unsafe(reason="the logger is the process's")
 @both
 async def test_broken_log_handler_hurts_nobody(kind: type[Recorder]) -> None:
     """Scenario 14. Trap 51."""

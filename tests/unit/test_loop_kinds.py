@@ -247,12 +247,12 @@ class RunsOn:
         return answers
 
 
-# More mail in the nested run is one more call of a callback that runs: asyncio refuses it its
-# context and logs that, and the log keeps the loop.
-one_thread = pytest.mark.thread_unsafe(reason="a busy machine sends a nested run more mail")
+# Time that passes would be more mail in the nested run: that is one more call of a callback that
+# runs, asyncio refuses it its context and logs that, and the log keeps the loop.
+at_once = pytest.mark.usefixtures("clock")
 
 
-@one_thread
+@at_once
 def test_loop_that_runs_on_inside_our_callback_loses_no_letter() -> None:
     """Scenario 92."""
     nested = RunsOn()
@@ -261,7 +261,7 @@ def test_loop_that_runs_on_inside_our_callback_loses_no_letter() -> None:
     assert answers == [0, 1, 2]
 
 
-@one_thread
+@at_once
 def test_loop_that_runs_on_inside_a_done_callback_serves_the_other_batchers() -> None:
     """Scenario 92."""
     nested = RunsOn()
@@ -270,7 +270,7 @@ def test_loop_that_runs_on_inside_a_done_callback_serves_the_other_batchers() ->
     assert answers == [0, 1, 2]
 
 
-@one_thread
+@at_once
 def test_loop_that_runs_on_inside_our_callback_serves_the_other_batchers() -> None:
     """Scenario 92."""
     nested = RunsOn()

@@ -35,6 +35,7 @@ def collect(saved: list[Any]) -> None:
     give_up = time.monotonic() + PATIENCE
     while not saved and time.monotonic() < give_up:
         gc.collect()
+        time.sleep(0.001)  # without a GIL one after the other stops all others for good
 
 
 def resurrected(kind: type[Recorder], **options: Any) -> Recorder:

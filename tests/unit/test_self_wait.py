@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from support import HANG_S, PATIENCE, finished, new_loop, run, settle, told
+from support import PATIENCE, finished, new_loop, run, settle, told
 
 from async_batcher import AsyncBatcher
 
@@ -46,7 +46,7 @@ class Crossed(AsyncBatcher[Any, Any]):
             self.loop.call_soon_threadsafe(self.may_step.set)
             self.stepped.wait(PATIENCE)
             future = self.process("asked")
-            await asyncio.wait([future], timeout=HANG_S)
+            await asyncio.wait([future], timeout=PATIENCE)
             return [told(future) if future.done() else "hangs"]
         return batch
 
