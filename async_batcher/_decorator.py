@@ -17,7 +17,8 @@ __all__ = ["Batched", "batched"]
 T = TypeVar("T")
 S = TypeVar("S")
 
-_lock = threading.Lock()  # over the first access to an instance's batcher
+# Over the first access to an instance's batcher: a destructor may come to another's in there.
+_lock = threading.RLock()
 
 
 class _FunctionBatcher(AsyncBatcher[T, S]):
@@ -86,9 +87,12 @@ class Batched(Generic[T, S]):
             own = attributes.get(key)
             if own is None or own._instance is not instance:
                 method = self._function.__get__(instance, owner)
-                own = attributes[key] = self._context.copy().run(
+                made: Batched[T, S] = self._context.copy().run(
                     Batched, method, self._options, instance
                 )
+                own = attributes.get(key)  # looked up once more: it may have come to this one
+                if own is None or own._instance is not instance:
+                    own = attributes[key] = made
         bound: Batched[T, S] = own
         return bound
 

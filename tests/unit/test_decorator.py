@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import gc
 import pickle
 import weakref
@@ -172,6 +173,37 @@ async def test_many_instances_work_side_by_side() -> None:
     """Scenario 91."""
     scalers = [Scaler(factor) for factor in range(500)]
     assert await finished(*(scaler.scale(2) for scaler in scalers)) == list(range(0, 1000, 2))
+
+
+class Touching:
+    """A function that looks at another object's method as it is bound, as a destructor may."""
+
+    def __init__(self) -> None:
+        self.touched: list[Any] = []
+
+    def __call__(self, instance: Any, numbers: list[int]) -> list[int]:
+        return numbers
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if self.touched:
+            assert self.touched.pop().echo
+        return functools.partial(self, instance)
+
+
+@pytest.mark.parametrize("is_same", [False, True])
+def test_first_access_may_come_inside_another_first_access(is_same: bool) -> None:
+    """Trap 52. The collector runs anywhere, and destructors with it."""
+    function = Touching()
+
+    class Model:
+        echo = batched()(function)
+
+    model, other = Model(), Model()
+    other = model if is_same else other
+    function.touched.append(other)
+    assert model.echo is model.echo
+    assert other.echo is other.echo
+    assert (model.echo is other.echo) == is_same
 
 
 @pytest.mark.parametrize(
