@@ -125,7 +125,9 @@ forget_dead_links(struct ab_batcher *batcher)
     struct ab_link **slot = &batcher->synced_data.links;
     while (*slot != NULL) {
         struct ab_link *link = *slot;
+        // Whoever closed the home's loop comes to that later, and decides.
         if (link->mailbox == NULL || link->synced_data.pending > 0 ||
+            link == batcher->synced_data.home ||
             atomic_load_explicit(&link->mailbox->loop, memory_order_relaxed) !=
                 NULL ||
             ab_mailbox_names(link->mailbox, link)) {
@@ -133,10 +135,6 @@ forget_dead_links(struct ab_batcher *batcher)
             continue;
         }
         *slot = link->synced_data.next;
-        if (batcher->synced_data.home == link) {
-            batcher->synced_data.home = NULL;
-            ab_hint_lost_locked(batcher);
-        }
         ab_mailbox_release(link->mailbox);
         ab_release(link);
     }

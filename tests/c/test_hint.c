@@ -344,7 +344,34 @@ home_that_closes_idle_refuses_callers_without_a_loop(void)
     world_close(&world);
 }
 
+/* Between the end of a loop and its notice others may look for dead links. */
+static void
+home_that_has_yet_to_give_notice_is_not_forgotten(void)
+{
+    struct world world;
+    world_open(&world, AB_HOST_EXECUTOR, 2);
+    CHECK(push_items(&world, 0, 1, 1, 1) == AB_OK);
+    CHECK(push_items(&world, -1, 2, 1, 1) == AB_OK);
+    serve_all(&world, 0);
+    struct ab_mailbox *mailbox = world.loops[0];
+    world.loops[0] = NULL;
+    ab_mailbox_close(mailbox);
+    CHECK(push_items(&world, -1, 3, 1, 1) == AB_OK); // the home has the hint
+    CHECK(link_of(&world, 1) != NULL); // tidies the dead links away
+    struct ab_link *home = ab_batcher_pop_home(world.batcher, mailbox);
+    REQUIRE(home != NULL);
+    struct ab_todo todo = {0};
+    ab_batcher_lost_loop(world.batcher, home, &todo);
+    carry_out(&world, &todo);
+    ab_mailbox_release(mailbox);
+    CHECK(world.batcher->synced_data.hint == AB_HINT_GIVEN);
+    serve_all(&world, -1);
+    CHECK_EQUAL(world.told_count, 3);
+    world_close(&world);
+}
+
 const struct test hint_tests[] = {
+    TEST(home_that_has_yet_to_give_notice_is_not_forgotten),
     TEST(one_loop_is_hinted_at_a_time),
     TEST(own_loop_starts_a_run_and_gets_no_letter),
     TEST(own_loop_of_an_executor_is_woken_without_the_fd),
