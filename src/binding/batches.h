@@ -9,7 +9,9 @@
 /* ---- deliver.c ---- */
 
 /* Tell all that can be told here, and wake the loops that tell the rest.
- * `loop`: the running one or NULL. */
+ * `loop`: the one that called us, as a step of a run or the reader, whose own
+ * waiters are told then.  NULL where code of the user did, however deep it is:
+ * a loop that cannot note what a future wakes up forgets it. */
 void ab_deliver(Batcher *self, PyObject *loop);
 
 /* Tell up to *budget waiters of `link`; what is left is posted. */
@@ -45,7 +47,7 @@ void ab_settle_refused(Batcher *self, struct ab_batch *batch, PyObject *loop);
 
 /* Refuse everything that waits in `what` (enum ab_collect) with `error`. */
 int ab_refuse(Batcher *self, struct ab_link *link, unsigned what,
-              PyObject *error, PyObject *loop);
+              PyObject *error);
 
 /* ---- dispatch.c ---- */
 
@@ -104,9 +106,9 @@ void ab_run_begin_yield(PyObject *run);
 
 /* ---- worker.c ---- */
 
-/* Start a worker that the core has counted.  Rejects what waits if none can
- * be started and none is alive. */
-void ab_start_worker(Batcher *self, PyObject *loop);
+/* Start a worker that the core has counted.  Rejects what nobody else would
+ * serve if none can be started and none is alive. */
+void ab_start_worker(Batcher *self);
 
 /* Is this thread a worker that serves the batcher just now? */
 bool ab_is_served_here(const Batcher *self);

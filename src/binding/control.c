@@ -18,7 +18,7 @@ call_core(PyObject *op, ab_core_call call)
     ab_sweep(self, loop, false);
     call(self->core, own, &todo);
     ab_finish_todo(self, loop, &todo);
-    ab_deliver(self, loop);
+    ab_deliver(self, NULL);
     if (own != NULL) {
         ab_mailbox_release(own);
     }
@@ -46,9 +46,7 @@ refuse_stopped(Batcher *self, unsigned what)
     if (error == NULL) {
         return -1;
     }
-    PyObject *loop = ab_running_loop(self->state);
-    int status = ab_refuse(self, NULL, what, error, loop);
-    Py_XDECREF(loop);
+    int status = ab_refuse(self, NULL, what, error);
     Py_DECREF(error);
     return status;
 }
@@ -105,9 +103,10 @@ Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
     ab_mutex_lock(&self->core->mutex);
     self->core->synced_data.is_closing = true;
     ab_mutex_unlock(&self->core->mutex);
+    int status = refuse_stopped(self, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG |
+                                          AB_COLLECT_RUNNING);
     ab_abandon_workers(self);
-    if (refuse_stopped(self, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG |
-                                 AB_COLLECT_RUNNING) < 0) {
+    if (status < 0) {
         return NULL;
     }
     // Now: a batch that begins after this finds that it was refused.

@@ -1,5 +1,6 @@
 /* Telling waiters: each on its own loop, and never so many in one loop
- * iteration that the loop stands still.
+ * iteration that the loop stands still.  Callers without a loop are told where
+ * their batch ends, all of them: a loop that left some for later may stop.
  */
 #include "binding/batches.h"
 
@@ -126,20 +127,44 @@ tell_own(Batcher *self, PyObject *loop)
     mailbox->thread_data.told += budget - left;
 }
 
+/* Batchers whose callers without a loop this thread is telling. */
+struct delivery {
+    const struct ab_batcher *core;
+    const struct delivery *outer;
+};
+
+static _Thread_local const struct delivery *deliveries;
+
+static bool
+is_delivered_here(const struct ab_batcher *core)
+{
+    const struct delivery *each = deliveries;
+    while (each != NULL && each->core != core) {
+        each = each->outer;
+    }
+    return each != NULL;
+}
+
 void
 ab_deliver(Batcher *self, PyObject *loop)
 {
     if (loop != NULL) {
         tell_own(self, loop);
     }
+    // In a callback of one that is told: whoever tells goes on with the rest,
+    // or each would be told inside the one before, as deep as there are many.
+    size_t most = is_delivered_here(self->core) ? 0 : AB_PARCELS;
+    struct delivery here = {self->core, deliveries};
     for (;;) {
         struct ab_parcel parcels[AB_PARCELS];
         struct ab_link *link = NULL;
         struct ab_mailbox *wake;
-        size_t count = ab_batcher_take_stray(self->core, parcels, AB_PARCELS,
-                                             &link, &wake);
+        size_t count =
+            ab_batcher_take_stray(self->core, parcels, most, &link, &wake);
         if (count > 0) {
+            deliveries = &here;
             tell_parcels(self, link, parcels, count, link->mailbox != NULL);
+            deliveries = here.outer;
         }
         else if (wake != NULL) {
             ab_wake_loop(self->state, wake);

@@ -86,7 +86,9 @@ ab_cut_end(Batcher *self, struct ab_batch *batch, PyObject *loop)
         return NULL;
     }
     PyObject *items = take_items(batch);
-    if (!ab_batch_formed(batch)) {
+    bool is_here =
+        items != NULL && ab_is_served_here(self) && self->executor == NULL;
+    if (!ab_batch_formed(batch, is_here ? PyThread_get_thread_ident() : 0)) {
         Py_CLEAR(items);
         PyErr_Clear();
         ab_settle_refused(self, batch, loop);
@@ -278,8 +280,6 @@ call_in_context(Batcher *self, PyObject *items)
 static void
 run_here(Batcher *self, struct ab_batch *batch, PyObject *items)
 {
-    atomic_store_explicit(&batch->thread, PyThread_get_thread_ident(),
-                          memory_order_relaxed);
     PyObject *result = call_in_context(self, items);
     ab_reclaim_worker(batch);
     Py_DECREF(items);

@@ -74,7 +74,11 @@ cut(Run *self, PyObject *loop, PySendResult *sent)
     ab_batch_pause(batch, &todo);
     self->batch = batch;
     self->is_paused = true;
+    if (self->loop == NULL) { // it was closed in its cut: its task goes on
+        self->loop = Py_NewRef(loop);
+    }
     ab_finish_todo(self->batcher, loop, &todo);
+    ab_deliver(self->batcher, loop); // some who waited for space are admitted
     *sent = PYGEN_NEXT;
     return false;
 }

@@ -47,8 +47,8 @@ reject_stranded(Batcher *self, PyObject *error)
     struct ab_link *link = ab_link_of_locked(self->core, NULL);
     ab_mutex_unlock(&self->core->mutex);
     if (is_stranded && link != NULL &&
-        ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
-                  NULL) < 0) {
+        ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error) <
+            0) {
         ab_report_error((PyObject *)self);
     }
 }

@@ -307,8 +307,7 @@ ab_settle_refused(Batcher *self, struct ab_batch *batch, PyObject *loop)
 }
 
 int
-ab_refuse(Batcher *self, struct ab_link *link, unsigned what, PyObject *error,
-          PyObject *loop)
+ab_refuse(Batcher *self, struct ab_link *link, unsigned what, PyObject *error)
 {
     struct ab_batch *batch;
     enum ab_status status = ab_batch_collect(self->core, link, what, &batch);
@@ -318,7 +317,7 @@ ab_refuse(Batcher *self, struct ab_link *link, unsigned what, PyObject *error,
     }
     if (batch != NULL) {
         store_error(batch, error);
-        finish(self, batch, true, loop);
+        finish(self, batch, true, NULL);
     }
     return 0;
 }

@@ -36,7 +36,7 @@ wait_for_space(Batcher *self, PyObject *loop, const struct ab_entry *entry,
     // From here on a cancelled item in the queue is noticed at once.
     ab_watch_queued(self, loop);
     ab_batcher_alert_loops(self->core, loop);
-    ab_deliver(self, loop);
+    ab_deliver(self, NULL);
     return space;
 }
 
@@ -144,7 +144,7 @@ Batcher_withdraw(PyObject *op, PyObject *number)
     if (!waited) {
         ab_sweep(self, loop, false); // it was admitted already
     }
-    ab_deliver(self, loop);
+    ab_deliver(self, NULL);
     Py_XDECREF(loop);
     Py_RETURN_NONE;
 }
@@ -178,7 +178,7 @@ Batcher_watch(PyObject *op, PyObject *stops)
     }
     if (status == AB_OK) {
         ab_finish_todo(self, loop, &todo);
-        ab_deliver(self, loop);
+        ab_deliver(self, NULL);
     }
     else {
         Py_DECREF(Py_None);

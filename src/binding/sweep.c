@@ -90,7 +90,7 @@ ab_sweep(Batcher *self, PyObject *loop, bool only_head)
         most = most < AB_SWEEP_ENTRIES ? 2 * most : most;
     } while (goes_on);
     if (dropped_in_all > 0) {
-        ab_deliver(self, loop);
+        ab_deliver(self, NULL);
     }
 }
 
@@ -195,7 +195,7 @@ static PyObject *
 sweep_and_deliver(Batcher *self, PyObject *loop)
 {
     ab_sweep(self, loop, false);
-    ab_deliver(self, loop);
+    ab_deliver(self, NULL);
     Py_RETURN_NONE;
 }
 

@@ -59,7 +59,7 @@ ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo)
     }
     if (todo->start_worker) {
         todo->start_worker = false;
-        ab_start_worker(self, loop);
+        ab_start_worker(self);
     }
     if (todo->start_run) {
         todo->start_run = false;

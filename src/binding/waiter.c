@@ -172,7 +172,8 @@ ab_waiter_begin(struct ab_state *state, PyObject *waiter)
 void
 ab_waiter_drop(struct ab_state *state, PyObject *waiter)
 {
-    if (is_asyncio_future(state, waiter) || is_group(state, waiter)) {
+    if (is_group(state, waiter) ||
+        PyObject_TypeCheck(waiter, (PyTypeObject *)state->Future)) {
         return;
     }
     int is_cancelled = ab_is_true_and_drop(
@@ -300,8 +301,10 @@ ab_waiter_tell(struct ab_state *state, PyObject *waiter, uint32_t index,
         return;
     }
     PyObject *error = PyErr_GetRaisedException();
-    // Otherwise a thread cancelled a concurrent.futures.Future just now.
-    if (!ab_waiter_is_done(state, future)) {
+    if (ab_waiter_is_done(state, future)) {
+        ab_waiter_drop(state, waiter); // somebody cancelled it just now
+    }
+    else {
         // Memory ran out, or a signal handler raised: who is told nothing
         // waits for ever.
         status = future != waiter ? set_value(state, future, error, true)

@@ -113,6 +113,9 @@ work(PyObject *capsule, PyObject *Py_UNUSED(unused))
             serve(self);
             Py_DECREF(self);
         }
+        else {
+            ab_worker_return_hint(core); // it may be brought back
+        }
         struct ab_signals unblocked; // until the next batch
         ab_signals_block(&unblocked);
         end_yield();
@@ -207,7 +210,7 @@ start_thread(Batcher *self)
 }
 
 void
-ab_start_worker(Batcher *self, PyObject *loop)
+ab_start_worker(Batcher *self)
 {
     if (start_thread(self) == 0) {
         return;
@@ -215,14 +218,20 @@ ab_start_worker(Batcher *self, PyObject *loop)
     PyObject *error = PyErr_GetRaisedException();
     ab_worker_failed_to_start(self->core);
     ab_mutex_lock(&self->core->mutex);
-    bool has_none = self->core->synced_data.workers == 0;
+    // A loop that runs serves all: the worker is there for when it stops.
+    bool is_stranded = self->core->synced_data.workers == 0;
+    bool has_home = self->core->synced_data.host == AB_HOST_EXECUTOR &&
+                    self->core->synced_data.home != NULL;
+    struct ab_link *link =
+        has_home ? ab_link_of_locked(self->core, NULL) : NULL;
     ab_mutex_unlock(&self->core->mutex);
-    if (has_none &&
-        ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
-                  loop) < 0) {
+    if (is_stranded && (!has_home || (link != NULL && !ab_home_runs(self))) &&
+        ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error) <
+            0) {
         ab_report_error((PyObject *)self);
     }
     Py_DECREF(error);
+    ab_deliver(self, NULL); // it may have been the last that a stop waits for
 }
 
 /* ---- a forced stop ---- */
@@ -265,6 +274,8 @@ ab_reclaim_worker(struct ab_batch *batch)
 
 /* ---- the end ---- */
 
+#define AB_SIGNALS_NS 100000000 // so often the end looks for Ctrl-C
+
 static void
 reject_waiting(struct ab_batcher *core)
 {
@@ -279,8 +290,8 @@ reject_waiting(struct ab_batcher *core)
     PyObject *error = ab_exception_of(self, AB_QUITTING);
     if (error == NULL ||
         (is_hosted &&
-         ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error,
-                   NULL) < 0)) {
+         ab_refuse(self, NULL, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error) <
+             0)) {
         ab_report_error((PyObject *)self);
     }
     Py_XDECREF(error);
@@ -295,8 +306,14 @@ ab_end_workers(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     while ((core = ab_registry_next(core)) != NULL) {
         reject_waiting(core);
     }
-    Py_BEGIN_ALLOW_THREADS
-        ab_workers_wait_for_none();
-    Py_END_ALLOW_THREADS
+    bool are_gone = false;
+    while (!are_gone) {
+        Py_BEGIN_ALLOW_THREADS
+            are_gone = ab_workers_wait_for_none(AB_SIGNALS_NS);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0) {
+            return NULL; // Ctrl-C: whoever ends the program does not wait
+        }
+    }
     Py_RETURN_NONE;
 }

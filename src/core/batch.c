@@ -266,11 +266,14 @@ ab_batch_start(struct ab_batch *batch, struct ab_todo *todo)
 }
 
 bool
-ab_batch_formed(struct ab_batch *batch)
+ab_batch_formed(struct ab_batch *batch, unsigned long thread)
 {
     ab_mutex_lock(&batch->batcher->mutex);
     batch->is_forming = false;
     bool is_aborted = batch->is_aborted;
+    if (!is_aborted) {
+        atomic_store_explicit(&batch->thread, thread, memory_order_relaxed);
+    }
     ab_mutex_unlock(&batch->batcher->mutex);
     return !is_aborted;
 }

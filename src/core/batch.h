@@ -72,8 +72,9 @@ bool ab_batch_resume(struct ab_batch *batch);
 bool ab_batch_start(struct ab_batch *batch, struct ab_todo *todo);
 
 /* The items are out of the entries, which may be collected from here on.
- * False: everybody was to be refused meanwhile. */
-bool ab_batch_formed(struct ab_batch *batch);
+ * False: everybody was to be refused meanwhile; else code of the user runs, on
+ * that `thread` of ours, which may be given up, or elsewhere (0). */
+bool ab_batch_formed(struct ab_batch *batch, unsigned long thread);
 
 /* Swap `rows` into the values of entries[from ..] that still wait.  What is
  * in `rows` afterwards is the caller's to drop. */

@@ -84,6 +84,16 @@ ab_worker_wait(struct ab_batcher *batcher, bool is_new)
 }
 
 void
+ab_worker_return_hint(struct ab_batcher *batcher)
+{
+    ab_mutex_lock(&batcher->mutex);
+    if (batcher->synced_data.hint == AB_HINT_TAKEN) {
+        batcher->synced_data.hint = AB_HINT_NONE;
+    }
+    ab_mutex_unlock(&batcher->mutex);
+}
+
+void
 ab_worker_failed_to_start(struct ab_batcher *batcher)
 {
     ab_mutex_lock(&batcher->mutex);
@@ -115,6 +125,9 @@ ab_workers_resume(void)
     if (ab_workers_are_quitting()) {
         // One that was given up may have ended, in the line, with the last.
         ab_mutex_init(&workers.line);
+        ab_mutex_lock(&workers.mutex);
+        workers.alive = 0; // some, if a signal ended the wait for them
+        ab_mutex_unlock(&workers.mutex);
     }
     atomic_store(&workers_quit, false);
 }
@@ -137,14 +150,17 @@ ab_workers_count(int change)
     ab_mutex_unlock(&workers.mutex);
 }
 
-void
-ab_workers_wait_for_none(void)
+bool
+ab_workers_wait_for_none(int64_t longest_ns)
 {
+    int64_t due_ns = ab_clock_now_ns() + longest_ns;
     ab_mutex_lock(&workers.mutex);
-    while (workers.alive > 0) {
-        ab_cond_wait(&workers.ended, &workers.mutex);
+    while (workers.alive > 0 && ab_clock_now_ns() < due_ns) {
+        ab_cond_wait_for_due(&workers.ended, &workers.mutex, due_ns);
     }
+    bool is_none = workers.alive == 0;
     ab_mutex_unlock(&workers.mutex);
+    return is_none;
 }
 
 void

@@ -14,9 +14,12 @@
 bool ab_worker_wait(struct ab_batcher *batcher, bool is_new);
 void ab_worker_failed_to_start(struct ab_batcher *batcher);
 
+/* The worker cuts nothing though it has the hint: whoever comes next may. */
+void ab_worker_return_hint(struct ab_batcher *batcher);
+
 /* Count a worker in or out, of all batchers': whom the exit waits for. */
 void ab_workers_count(int change);
-void ab_workers_wait_for_none(void); // detached
+bool ab_workers_wait_for_none(int64_t longest_ns); // detached; are there none?
 
 /* Thousands that leave at once, and all wait for the interpreter lock, wake up
  * every few ms and keep the cores from whoever has it.  So they stand in line,

@@ -183,7 +183,7 @@ take_over(struct play *play, struct ab_batch *batch)
 {
     const struct ab_link *host = batch->host;
     check_limits(play, batch);
-    CHECK(ab_batch_formed(batch) == !play->was_aborted);
+    CHECK(ab_batch_formed(batch, 0) == !play->was_aborted);
     bool is_lost = play->was_aborted ||
                    (host != NULL && atomic_load(&host->mailbox->loop) == NULL);
     if (!is_lost) {

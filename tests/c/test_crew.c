@@ -59,7 +59,7 @@ run_batch(struct crew *crew)
     if (!ab_batch_start(batch, &todo)) {
         return;
     }
-    CHECK(ab_batch_formed(batch));
+    CHECK(ab_batch_formed(batch, 0));
     size_t running = atomic_fetch_add(&crew->running, 1) + 1;
     CHECK(running <= 2);
     CHECK(batch->length <= crew->max_batch_size);

@@ -255,7 +255,7 @@ go_on_in_child(struct world *world, size_t cancelled)
 static void
 form_in_child(struct world *world)
 {
-    CHECK(!ab_batch_formed(world->batcher->object));
+    CHECK(!ab_batch_formed(world->batcher->object, 0));
 }
 
 static void
@@ -292,7 +292,7 @@ batch_that_forms_at_a_fork_is_none_of_the_childs(void)
         in_child(bodies[i], &world);
         CHECK(ab_batch_start(batch, &todo)); // the parent noticed nothing
         in_child(form_in_child, &world);
-        CHECK(ab_batch_formed(batch));
+        CHECK(ab_batch_formed(batch, 0));
         carry_out(&world, &todo);
         settle_batch(&world, batch);
         CHECK_EQUAL(tell_all(&world), 2);

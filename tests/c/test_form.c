@@ -43,7 +43,7 @@ start(struct world *world, struct ab_batch *batch)
     bool has_items = ab_batch_start(batch, &todo);
     carry_out(world, &todo);
     if (has_items) {
-        CHECK(ab_batch_formed(batch));
+        CHECK(ab_batch_formed(batch, 0));
     }
     return has_items;
 }
@@ -137,7 +137,8 @@ batch_that_forms_is_told_of_a_forced_stop(void)
     CHECK(rest == NULL); // its host reads the entries just now
     struct ab_todo todo = {0};
     CHECK(ab_batch_start(batch, &todo));
-    CHECK(!ab_batch_formed(batch));
+    CHECK(!ab_batch_formed(batch, 7));
+    CHECK_EQUAL(batch->thread, 0); // no code of the user runs
     carry_out(&world, &todo);
     ab_batch_settle(batch, true, NULL, &todo);
     carry_out(&world, &todo);

@@ -194,7 +194,7 @@ batch_goes_smaller_when_it_cannot_grow(void)
     CHECK(has_allocation_failed());
     fail_allocation_after(-1);
     CHECK(ab_batch_start(batch, &todo));
-    CHECK(ab_batch_formed(batch));
+    CHECK(ab_batch_formed(batch, 0));
     carry_out(&world, &todo);
     CHECK_EQUAL(batch->length, 1);
     settle_batch(&world, batch);

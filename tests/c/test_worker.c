@@ -108,6 +108,36 @@ stop_does_not_wait_for_a_worker_that_never_was(void)
 }
 
 static void
+worker_that_cuts_nothing_gives_its_hint_back(void)
+{
+    struct world world;
+    struct ab_entry out;
+    struct ab_todo todo = {0};
+    world_open(&world, AB_HOST_WORKER, 0);
+    CHECK(push_items(&world, -1, 1, 1, 1) == AB_OK);
+    CHECK(ab_worker_wait(world.batcher, true));
+    CHECK(ab_batcher_drop(world.batcher, &(uint64_t){0}, 1, &out, &todo) == 1);
+    carry_out(&world, &todo);
+    ab_worker_return_hint(world.batcher);
+    CHECK(push_items(&world, -1, 2, 1, 1) == AB_OK);
+    CHECK(ab_worker_wait(world.batcher, false)); // or it waits for ever
+    struct ab_batch *batch = cut_batch(&world, -1);
+    REQUIRE(batch != NULL);
+    settle_batch(&world, batch);
+    CHECK_EQUAL(tell_all(&world), 1);
+    world_close(&world);
+}
+
+static void
+end_waits_for_workers_no_longer_than_it_is_told(void)
+{
+    ab_workers_count(1);
+    CHECK(!ab_workers_wait_for_none(1000000));
+    ab_workers_count(-1);
+    CHECK(ab_workers_wait_for_none(AB_NEVER / 2));
+}
+
+static void
 items_that_only_a_worker_could_serve_are_refused_at_the_end(void)
 {
     struct world world;
@@ -127,6 +157,8 @@ const struct test worker_tests[] = {
     TEST(failed_start_is_made_up_for_by_the_next_caller),
     TEST(stop_is_over_when_the_last_worker_has_left),
     TEST(stop_does_not_wait_for_a_worker_that_never_was),
+    TEST(worker_that_cuts_nothing_gives_its_hint_back),
+    TEST(end_waits_for_workers_no_longer_than_it_is_told),
     TEST(items_that_only_a_worker_could_serve_are_refused_at_the_end),
     TESTS_END,
 };

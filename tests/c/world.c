@@ -184,7 +184,7 @@ cut_batch(struct world *world, int loop)
     bool has_items = ab_batch_start(batch, &todo);
     carry_out(world, &todo);
     if (has_items) {
-        CHECK(ab_batch_formed(batch));
+        CHECK(ab_batch_formed(batch, 0));
     }
     return has_items ? batch : NULL;
 }

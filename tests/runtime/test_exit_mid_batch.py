@@ -91,6 +91,30 @@ batcher = Endless(max_queue_time=0)
 run(main())
 """
 
+# The signal comes when the exit has begun.
+SIGNALLED = """
+import os, signal, sys, threading
+from scripted import Sync
+
+heard, begun, exits = (threading.Event() for _ in range(3))
+
+class Held(Sync):
+    def process_batch(self, batch):
+        begun.set()
+        exits.wait()
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        heard.wait()
+        print("ended", flush=True)
+        return batch
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, lambda *_: heard.set())
+batcher = Held(max_queue_time=0)
+future = batcher.process_threadsafe(1)
+begun.wait()
+threading._register_atexit(exits.set)
+"""
+
 ABRUPT = """
 import asyncio, logging, os, signal, sys, threading
 from scripted import Async, Sync, run
@@ -180,3 +204,16 @@ def test_abrupt_end_has_the_exit_code_it_would_have_without_us(
         elif how == "error":
             assert done.stderr.endswith("LookupError\n"), done.stderr
             assert done.stderr.count("Traceback") == 1, done.stderr
+
+
+def test_ctrl_c_ends_an_exit_that_waits_for_a_batch(tmp_path: Path) -> None:
+    """Scenario 62. Scenario 70. As it ends the wait for a pool of threads."""
+    for _ in range(EXITS):
+        done = script(tmp_path, SIGNALLED, "SIGINT")
+        assert done.stdout == ""
+        assert "KeyboardInterrupt" in done.stderr
+
+
+def test_handler_of_a_signal_runs_while_the_exit_waits_for_a_batch(tmp_path: Path) -> None:
+    """Scenario 62. Scenario 70."""
+    leave(tmp_path, SIGNALLED, "SIGTERM", output="ended\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from support import clean_script, script
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ run(main())
 
 # With another batch due, and callers without a loop whose link is there.
 CLOSED_IN_A_CUT = """
-import asyncio
+import asyncio, sys
 from scripted import Async, run
 
 class Item:
@@ -78,11 +79,85 @@ async def main():
     batcher = Async(max_batch_size=2, max_queue_time=3600, concurrency=2)
     first, other = batcher.process("first"), batcher.process_threadsafe("other")
     print(await first, await asyncio.wrap_future(other), flush=True)
-    gone = Item()
-    futures = [batcher.process(item) for item in (0, gone, 1, 2, 3)]
+    gone, count = Item(), int(sys.argv[1])
+    batcher.max_batch_size = count // 2
+    futures = [batcher.process(item) for item in (0, gone, *range(1, count))]
     futures.pop(1).cancel()
     del gone
-    print(await asyncio.gather(*futures), flush=True)
+    assert await asyncio.gather(*futures) == [*range(count)]
+
+run(main())
+"""
+
+# The forced stop comes while the worker forms its batch: it goes on to process_batch as soon as
+# the main thread asks for its loop, unless that was refused before.
+STOPPED_AT_THE_BEGINNING = """
+import asyncio, threading
+
+forming, is_read, goes_on = (threading.Event() for _ in range(3))
+get_running_loop = asyncio._get_running_loop
+
+def let_the_batch_begin():
+    if threading.current_thread() is threading.main_thread() and forming.is_set():
+        is_read.set()
+        goes_on.wait(PATIENCE)
+    return get_running_loop()
+
+asyncio._get_running_loop = let_the_batch_begin
+from scripted import PATIENCE, Sync, run  # with the package
+
+class Item:
+    def __del__(self):  # in the cut, which drops it
+        forming.set()
+        is_read.wait()
+
+class Endless(Sync):
+    def process_batch(self, batch):
+        if batch == ["first"]:
+            cancelled.wait()
+            return batch
+        goes_on.set()
+        threading.Event().wait()
+
+cancelled = threading.Event()
+batcher = Endless(max_batch_size=2, max_queue_time=0)
+batcher.process_threadsafe("first")
+while not batcher.stats.running:
+    pass
+future = batcher.process_threadsafe(1)
+future.add_done_callback(lambda future: goes_on.set())
+batcher.process_threadsafe(Item()).cancel()
+cancelled.set()
+forming.wait()
+run(batcher.stop(force=True))
+print(type(future.exception(PATIENCE)).__name__, flush=True)
+"""
+
+# A call of ours at the end of the stack tells nobody there: a loop that could not note what a
+# future wakes up would forget it.
+DEEP = """
+import asyncio, sys, time
+from scripted import PATIENCE, Sync, run
+
+def flush(depth, batcher):
+    if depth > 0:
+        flush(depth - 1, batcher)
+    else:
+        batcher.flush()
+
+async def main():
+    limit = sys.getrecursionlimit()
+    async with Sync(max_queue_time=0) as batcher:
+        for depth in range(limit - 60, limit):
+            task = asyncio.ensure_future(batcher.call(depth))
+            await asyncio.sleep(0)
+            while batcher.stats.running or batcher.stats.queued:
+                time.sleep(0.0001)  # its answer lies there, and this loop has yet to hear of it
+            try:
+                flush(depth, batcher)
+            except RecursionError:
+                pass
+            assert await asyncio.wait_for(task, PATIENCE) == depth
 
 run(main())
 """
@@ -149,9 +224,22 @@ def test_destructor_of_a_cancelled_item_may_collect_in_the_cut(tmp_path: Path) -
     assert clean_script(tmp_path, COLLECTS) == "stays\n"
 
 
-def test_destructor_of_a_cancelled_item_may_close_the_batch_in_its_cut(tmp_path: Path) -> None:
-    """Scenario 60. Scenario 22."""
-    assert clean_script(tmp_path, CLOSED_IN_A_CUT) == "first other\n[0, 1, 2, 3]\n"
+@pytest.mark.parametrize("count", [4, 50_000])
+def test_destructor_of_a_cancelled_item_may_close_the_batch_in_its_cut(
+    tmp_path: Path, count: int
+) -> None:
+    """Scenario 60. Scenario 22. A cut of one piece, or of two."""
+    assert clean_script(tmp_path, CLOSED_IN_A_CUT, str(count)) == "first other\n"
+
+
+def test_call_at_the_end_of_the_stack_loses_no_answer(tmp_path: Path) -> None:
+    """Scenario 14. Guarantee 1."""
+    clean_script(tmp_path, DEEP)
+
+
+def test_forced_stop_gives_a_worker_up_that_begins_meanwhile(tmp_path: Path) -> None:
+    """Scenario 26. Scenario 70. Else the exit waits for it."""
+    assert clean_script(tmp_path, STOPPED_AT_THE_BEGINNING) == "BatcherStoppedError\n"
 
 
 def test_forced_stop_cancels_a_batch_that_is_being_cut_in_another_thread(tmp_path: Path) -> None:

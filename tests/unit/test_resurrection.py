@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from support import LONG, PATIENCE, Recorder, SyncRecorder, both, run, soon
+from scripted import calm
+from support import LONG, PATIENCE, Recorder, SyncRecorder, both, counts_threads, run, soon
 
 
 class Saver:
@@ -75,6 +76,16 @@ def test_resurrected_batcher_answers_in_its_window(kind: type[Recorder]) -> None
 
     batcher = resurrected(kind, max_queue_time=0.005)
     assert run(main()) == [1]
+
+
+@counts_threads
+def test_resurrected_batcher_serves_on_after_a_cancelled_item() -> None:
+    """Scenario 59. A worker comes for the item, and finds nobody to ask for it."""
+    batcher = resurrected(SyncRecorder, max_queue_time=0)
+    batcher.process_threadsafe(1).cancel()
+    assert batcher.stats.queued == 0
+    run(calm())
+    assert batcher.process_threadsafe(2).result(PATIENCE) == 2
 
 
 def test_resurrected_batcher_is_drained_by_stop() -> None:

@@ -239,6 +239,37 @@ async def test_idle_waits_for_a_caller_who_is_told_after_a_slow_callback() -> No
         assert second.done()
 
 
+async def test_callbacks_that_flush_are_not_called_one_inside_the_other() -> None:
+    """Scenario 14. However many are told: each level would take of the recursion limit."""
+    depth = most = 0
+
+    def flush(future: concurrent.futures.Future[Any]) -> None:
+        nonlocal depth, most
+        depth += 1
+        most = max(most, depth)
+        batcher.flush()
+        depth -= 1
+
+    async with SyncRecorder(max_queue_time=LONG) as batcher:
+        futures = [batcher.process_threadsafe(item) for item in range(1000)]
+        for future in futures:
+            future.add_done_callback(flush)
+        batcher.flush()
+        assert [await asyncio.wrap_future(future) for future in futures] == list(range(1000))
+    assert most == 1
+
+
+async def test_future_that_is_cancelled_as_it_is_refused_wakes_who_waits_for_it() -> None:
+    """Scenario 26. Scenario 22. As `concurrent.futures.wait` does."""
+    batcher = SyncRecorder(max_queue_time=LONG)
+    first, second = batcher.process_threadsafe(1), batcher.process_threadsafe(2)
+    first.add_done_callback(lambda _: second.cancel())
+    await batcher.stop(force=True)
+    assert second.cancelled()
+    done, _ = await asyncio.to_thread(concurrent.futures.wait, [second], PATIENCE)
+    assert done == {second}
+
+
 async def test_callback_that_raises_hurts_nobody() -> None:
     """Scenario 14."""
     async with SyncRecorder(max_queue_time=LONG, max_batch_size=2) as batcher:
