@@ -68,8 +68,10 @@ struct ab_batch *ab_cut_begin(Batcher *self, struct ab_link *link,
 bool ab_cut_fill(Batcher *self, struct ab_batch *batch, PyObject *loop);
 PyObject *ab_cut_end(Batcher *self, struct ab_batch *batch, PyObject *loop);
 
-/* Start a task on the running loop that will cut a batch, if one is due. */
-void ab_start_run(Batcher *self, PyObject *loop);
+/* Start a task on the running loop that will cut a batch, if one is due.  If
+ * it cannot be started the batch is rejected; if only the stack of the caller
+ * is too deep, there is another try by the reader. */
+void ab_start_run(Batcher *self, PyObject *loop, bool is_last_try);
 
 /* Cut the batch that is due on the running loop, and reject it with the
  * exception that is set. */

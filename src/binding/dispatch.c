@@ -178,7 +178,7 @@ new_task(Batcher *self, PyObject *run, PyObject *loop)
 }
 
 void
-ab_start_run(Batcher *self, PyObject *loop)
+ab_start_run(Batcher *self, PyObject *loop, bool is_last_try)
 {
     struct ab_link *link = ab_link_of(self, loop);
     if (link == NULL || link->starts_run) {
@@ -190,10 +190,20 @@ ab_start_run(Batcher *self, PyObject *loop)
     PyObject *run = ab_run_new(self, loop, NULL);
     PyObject *task = run != NULL ? new_task(self, run, loop) : NULL;
     if (task == NULL || ab_run_set_task(run, task) < 0) {
+        PyObject *error = PyErr_GetRaisedException();
         if (run != NULL) {
             ab_run_forget(run); // whoever has it must not start it any more
         }
-        ab_reject_due(self, loop);
+        if (!is_last_try &&
+            PyErr_GivenExceptionMatches(error, PyExc_RecursionError)) {
+            // The caller is at the end of its stack, and the reader is not.
+            Py_DECREF(error);
+            ab_post_own(self, loop);
+        }
+        else {
+            PyErr_SetRaisedException(error);
+            ab_reject_due(self, loop);
+        }
     }
     // In the child of a fork the link is the parent's, and nobody's.
     link->starts_run = false;
@@ -324,7 +334,7 @@ ab_dispatch_on_loop(Batcher *self, struct ab_link *link, PyObject *loop)
         return;
     }
     if (host == AB_HOST_LOOP) {
-        ab_start_run(self, loop);
+        ab_start_run(self, loop, true);
         return;
     }
     PyObject *items;

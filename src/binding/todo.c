@@ -63,7 +63,7 @@ ab_finish_todo(Batcher *self, PyObject *loop, struct ab_todo *todo)
     }
     if (todo->start_run) {
         todo->start_run = false;
-        ab_start_run(self, loop);
+        ab_start_run(self, loop, false);
     }
     if (todo->is_away && loop != NULL) {
         todo->is_away = false;

@@ -162,6 +162,32 @@ async def main():
 run(main())
 """
 
+# Nor does it fail the item of somebody else, whose batch it would start.
+DEEP_START = """
+import asyncio, sys
+from scripted import Async, run
+
+def process(depth, batcher, futures):
+    if depth > 0:
+        process(depth - 1, batcher, futures)
+    else:
+        futures.append(batcher.process("deep"))
+
+async def main():
+    limit = sys.getrecursionlimit()
+    async with Async(max_batch_size=2, max_queue_time=3600) as batcher:
+        for depth in range(limit - 60, limit):
+            futures = [batcher.process(depth)]
+            try:
+                process(depth, batcher, futures)
+            except RecursionError:
+                pass
+            batcher.flush()
+            assert await asyncio.gather(*futures) == [depth, "deep"][:len(futures)]
+
+run(main())
+"""
+
 STOPPED_IN_A_CUT = """
 import asyncio, threading
 
@@ -235,6 +261,12 @@ def test_destructor_of_a_cancelled_item_may_close_the_batch_in_its_cut(
 def test_call_at_the_end_of_the_stack_loses_no_answer(tmp_path: Path) -> None:
     """Scenario 14. Guarantee 1."""
     clean_script(tmp_path, DEEP)
+
+
+def test_call_at_the_end_of_the_stack_fails_nobody_else(tmp_path: Path) -> None:
+    """Scenario 14. A word of asyncio, on the task that it could not begin, is in order."""
+    done = script(tmp_path, DEEP_START)
+    assert done.returncode == 0, done.stderr
 
 
 def test_forced_stop_gives_a_worker_up_that_begins_meanwhile(tmp_path: Path) -> None:
