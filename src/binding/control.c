@@ -105,10 +105,10 @@ Batcher_abort(PyObject *op, PyObject *Py_UNUSED(unused))
     ab_mutex_unlock(&self->core->mutex);
     int status = refuse_stopped(self, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG |
                                           AB_COLLECT_RUNNING);
-    ab_abandon_workers(self);
     if (status < 0) {
         return NULL;
     }
+    ab_abandon_workers(self);
     // Now: a batch that begins after this finds that it was refused.
     PyObject *tasks = running_tasks(self);
     PyObject *error = PyErr_GetRaisedException();

@@ -6,6 +6,10 @@
 
 #include "core/clock.h"
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 #define AB_PARCELS 64
 // Outside the reader, which has a budget of its own, at most this many
 // waiters are told in a span; the rest go through the reader.
@@ -127,22 +131,48 @@ tell_own(Batcher *self, PyObject *loop)
     mailbox->thread_data.told += budget - left;
 }
 
-/* Batchers whose callers without a loop this thread is telling. */
-struct delivery {
-    const struct ab_batcher *core;
-    const struct delivery *outer;
-};
+/* ---- callers without a loop ---- */
 
-static _Thread_local const struct delivery *deliveries;
+#define AB_DELIVERIES 16
+
+/* Batchers whose callers this thread is telling, the innermost last.  In the
+ * child of a fork nobody tells the rest: it goes its own way. */
+static _Thread_local struct {
+    const struct ab_batcher *cores[AB_DELIVERIES];
+    size_t count;
+    long process;
+} delivering;
+
+static long
+this_process(void)
+{
+#ifdef _WIN32
+    return 0;
+#else
+    return (long)getpid();
+#endif
+}
 
 static bool
 is_delivered_here(const struct ab_batcher *core)
 {
-    const struct delivery *each = deliveries;
-    while (each != NULL && each->core != core) {
-        each = each->outer;
+    bool is_found = false;
+    for (size_t i = 0; i < delivering.count; i++) {
+        is_found |= delivering.cores[i] == core;
     }
-    return each != NULL;
+    return is_found && delivering.process == this_process();
+}
+
+/* How many there were before: what `count` is to be afterwards. */
+static size_t
+begin_delivery(const struct ab_batcher *core)
+{
+    size_t before = delivering.count;
+    delivering.process = this_process();
+    if (before < AB_DELIVERIES) {
+        delivering.cores[delivering.count++] = core;
+    }
+    return before;
 }
 
 void
@@ -154,7 +184,6 @@ ab_deliver(Batcher *self, PyObject *loop)
     // In a callback of one that is told: whoever tells goes on with the rest,
     // or each would be told inside the one before, as deep as there are many.
     size_t most = is_delivered_here(self->core) ? 0 : AB_PARCELS;
-    struct delivery here = {self->core, deliveries};
     for (;;) {
         struct ab_parcel parcels[AB_PARCELS];
         struct ab_link *link = NULL;
@@ -162,9 +191,9 @@ ab_deliver(Batcher *self, PyObject *loop)
         size_t count =
             ab_batcher_take_stray(self->core, parcels, most, &link, &wake);
         if (count > 0) {
-            deliveries = &here;
+            size_t before = begin_delivery(self->core);
             tell_parcels(self, link, parcels, count, link->mailbox != NULL);
-            deliveries = here.outer;
+            delivering.count = before;
         }
         else if (wake != NULL) {
             ab_wake_loop(self->state, wake);

@@ -194,9 +194,10 @@ ab_start_run(Batcher *self, PyObject *loop, bool is_last_try)
         if (run != NULL) {
             ab_run_forget(run); // whoever has it must not start it any more
         }
-        if (!is_last_try &&
+        if (!is_last_try && link->mailbox->has_fd &&
             PyErr_GivenExceptionMatches(error, PyExc_RecursionError)) {
-            // The caller is at the end of its stack, and the reader is not.
+            // The caller is at the end of its stack, and the reader is not; it
+            // takes no call of the loop to wake it.
             Py_DECREF(error);
             ab_post_own(self, loop);
         }

@@ -231,6 +231,7 @@ ab_wake_loop(struct ab_state *state, struct ab_mailbox *mailbox)
         ab_mailbox_write_fd(mailbox);
         if (!mailbox->has_fd && ab_call_soon(state, loop, method, proxy) < 0) {
             ab_drop_error();
+            ab_mailbox_sleeps_on(mailbox); // the next letter wakes it
         }
     }
     Py_XDECREF(running);

@@ -218,14 +218,15 @@ ab_start_worker(Batcher *self)
     PyObject *error = PyErr_GetRaisedException();
     ab_worker_failed_to_start(self->core);
     ab_mutex_lock(&self->core->mutex);
-    // A loop that runs serves all: the worker is there for when it stops.
+    // A loop that is open serves its own callers, be it later; others may wait
+    // on its very thread, or after it has stopped.
     bool is_stranded = self->core->synced_data.workers == 0;
     bool has_home = self->core->synced_data.host == AB_HOST_EXECUTOR &&
                     self->core->synced_data.home != NULL;
     struct ab_link *link =
         has_home ? ab_link_of_locked(self->core, NULL) : NULL;
     ab_mutex_unlock(&self->core->mutex);
-    if (is_stranded && (!has_home || (link != NULL && !ab_home_runs(self))) &&
+    if (is_stranded && (!has_home || link != NULL) &&
         ab_refuse(self, link, AB_COLLECT_QUEUE | AB_COLLECT_BACKLOG, error) <
             0) {
         ab_report_error((PyObject *)self);

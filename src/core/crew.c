@@ -9,7 +9,8 @@ static atomic_bool workers_quit; // set at the end of the interpreter
 
 static struct {
     struct ab_mutex mutex;
-    struct ab_cond ended;
+    struct ab_cond ended; // timed from the first wait on
+    bool is_timed;
     size_t alive;         // of all batchers, less those nobody waits for
     struct ab_mutex line; // of those that leave
 } workers = {
@@ -155,6 +156,11 @@ ab_workers_wait_for_none(int64_t longest_ns)
 {
     int64_t due_ns = ab_clock_now_ns() + longest_ns;
     ab_mutex_lock(&workers.mutex);
+    if (!workers.is_timed) {
+        // Made here it knows the clock of our times, and nobody waits yet.
+        ab_cond_init(&workers.ended);
+        workers.is_timed = true;
+    }
     while (workers.alive > 0 && ab_clock_now_ns() < due_ns) {
         ab_cond_wait_for_due(&workers.ended, &workers.mutex, due_ns);
     }

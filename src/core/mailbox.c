@@ -138,7 +138,10 @@ ab_mailbox_post(struct ab_mailbox *mailbox, struct ab_link *link, bool by_fd)
     if (mailbox->synced_data.is_closed) {
         posted = AB_POST_CLOSED;
     }
-    else if (!link->mailbox_data.is_posted) {
+    else if (link->mailbox_data.is_posted) {
+        posted = mailbox->synced_data.is_asleep ? AB_POSTED_WAKE : AB_POSTED;
+    }
+    else {
         bool was_empty = mailbox->synced_data.letters == NULL;
         link->mailbox_data.is_posted = true;
         ab_batcher_acquire(link->batcher);
@@ -148,12 +151,23 @@ ab_mailbox_post(struct ab_mailbox *mailbox, struct ab_link *link, bool by_fd)
         if (was_empty && by_fd && mailbox->has_fd) {
             ab_mailbox_write_fd_locked(mailbox);
         }
-        else if (was_empty) {
+        else if (was_empty || mailbox->synced_data.is_asleep) {
             posted = AB_POSTED_WAKE;
         }
     }
+    if (posted == AB_POSTED_WAKE) {
+        mailbox->synced_data.is_asleep = false;
+    }
     ab_mutex_unlock(&mailbox->mutex);
     return posted;
+}
+
+void
+ab_mailbox_sleeps_on(struct ab_mailbox *mailbox)
+{
+    ab_mutex_lock(&mailbox->mutex);
+    mailbox->synced_data.is_asleep = true;
+    ab_mutex_unlock(&mailbox->mutex);
 }
 
 void

@@ -66,6 +66,7 @@ struct ab_mailbox {
         bool is_closed;
         bool is_yield_wanted;
         bool is_unheard; // its fd could not be written; the timer tries again
+        bool is_asleep;  // it has no fd, and could not be called: post again
         int64_t yield_asked_ns, yield_pause_ns;
         int64_t yield_peace_ns; // it is not asked again before that time
     } synced_data;
@@ -98,6 +99,10 @@ enum ab_posted ab_mailbox_post(struct ab_mailbox *mailbox,
 
 /* Write the fd, whatever was posted: for a caller whose own way failed. */
 void ab_mailbox_write_fd(struct ab_mailbox *mailbox);
+
+/* A loop without an fd could not be called, for want of stack or memory: the
+ * next letter, also one that lies there already, wakes it. */
+void ab_mailbox_sleeps_on(struct ab_mailbox *mailbox);
 void ab_mailbox_write_fd_locked(struct ab_mailbox *mailbox)
     AB_REQUIRES(mailbox -> mutex);
 

@@ -92,6 +92,21 @@ fd_is_written_for_the_first_letter_alone(void)
 }
 
 static void
+loop_that_could_not_be_called_is_called_for_the_next_letter(void)
+{
+    struct post post;
+    post_open(&post, false);
+    CHECK(put_in(&post, 0) == AB_POSTED_WAKE);
+    CHECK(put_in(&post, 1) == AB_POSTED);
+    ab_mailbox_sleeps_on(post.mailbox);
+    CHECK(put_in(&post, 1) == AB_POSTED_WAKE); // it lies there already
+    CHECK(put_in(&post, 1) == AB_POSTED);
+    ab_mailbox_sleeps_on(post.mailbox);
+    CHECK(put_in(&post, 2) == AB_POSTED_WAKE);
+    post_close(&post);
+}
+
+static void
 take_empties_the_fd_and_gives_all_letters_in_order(void)
 {
     struct post post;
@@ -331,6 +346,7 @@ child_of_a_fork_leaves_the_loop_of_the_parent_alone(void)
 
 const struct test mailbox_tests[] = {
     TEST(fd_is_written_for_the_first_letter_alone),
+    TEST(loop_that_could_not_be_called_is_called_for_the_next_letter),
     TEST(take_empties_the_fd_and_gives_all_letters_in_order),
     TEST(letter_posted_while_others_are_read_wakes_again),
     TEST(link_is_posted_once_until_it_is_read),

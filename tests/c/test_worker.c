@@ -3,6 +3,8 @@
 #include "core/leave.h"
 #include "world.h"
 
+#include <time.h>
+
 static void
 worker_is_asked_for_when_none_is_idle(void)
 {
@@ -128,11 +130,23 @@ worker_that_cuts_nothing_gives_its_hint_back(void)
     world_close(&world);
 }
 
+/* What this thread has computed. */
+static int64_t
+used_ns(void)
+{
+    struct timespec used = {0};
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0);
+    return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
+}
+
 static void
 end_waits_for_workers_no_longer_than_it_is_told(void)
 {
+    const int64_t longest_ns = 50000000;
     ab_workers_count(1);
-    CHECK(!ab_workers_wait_for_none(1000000));
+    int64_t began_ns = used_ns();
+    CHECK(!ab_workers_wait_for_none(longest_ns));
+    CHECK(used_ns() - began_ns < longest_ns / 2); // it slept
     ab_workers_count(-1);
     CHECK(ab_workers_wait_for_none(AB_NEVER / 2));
 }

@@ -35,6 +35,21 @@ assert run(batcher.call("fork")) == "fork"
 run(batcher.stop())
 """
 
+FORKS_IN_CALLBACK = """
+batcher = KINDS["async"](max_queue_time=0)
+
+async def answer():
+    check(await batcher.process(0), 0)
+    future = await asyncio.to_thread(batcher.process_threadsafe, 1)
+    if not callbacks:
+        callbacks.append(None)
+        future.add_done_callback(lambda future: in_child(lambda: run(answer())))
+    check(await asyncio.wrap_future(future), 1)
+
+callbacks = []
+run(answer())
+"""
+
 FORKS_IN_CUT = """
 import logging
 logging.getLogger("asyncio").addHandler(logging.NullHandler())  # that loop is not the child's
@@ -98,3 +113,8 @@ def test_child_runs_nothing_of_a_batch_that_formed_as_its_parent_forked(
 ) -> None:
     """Scenario 49. Trap 44."""
     clean_script(tmp_path, BEGIN + FORKS_IN_CUT, kind)
+
+
+def test_child_of_a_done_callback_tells_its_own_callers(tmp_path: Path) -> None:
+    """Scenario 48. Scenario 50."""
+    clean_script(tmp_path, BEGIN + FORKS_IN_CALLBACK)

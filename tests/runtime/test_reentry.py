@@ -93,6 +93,7 @@ run(main())
 # the main thread asks for its loop, unless that was refused before.
 STOPPED_AT_THE_BEGINNING = """
 import asyncio, threading
+from concurrent.futures import Future
 
 forming, is_read, goes_on = (threading.Event() for _ in range(3))
 get_running_loop = asyncio._get_running_loop
@@ -106,28 +107,22 @@ def let_the_batch_begin():
 asyncio._get_running_loop = let_the_batch_begin
 from scripted import PATIENCE, Sync, run  # with the package
 
-class Item:
-    def __del__(self):  # in the cut, which drops it
-        forming.set()
-        is_read.wait()
+def in_the_cut(future):
+    forming.set()
+    is_read.wait()
+    return begin(future)
+
+begin = Future.set_running_or_notify_cancel
+Future.set_running_or_notify_cancel = in_the_cut
 
 class Endless(Sync):
     def process_batch(self, batch):
-        if batch == ["first"]:
-            cancelled.wait()
-            return batch
         goes_on.set()
         threading.Event().wait()
 
-cancelled = threading.Event()
-batcher = Endless(max_batch_size=2, max_queue_time=0)
-batcher.process_threadsafe("first")
-while not batcher.stats.running:
-    pass
+batcher = Endless(max_queue_time=0)
 future = batcher.process_threadsafe(1)
 future.add_done_callback(lambda future: goes_on.set())
-batcher.process_threadsafe(Item()).cancel()
-cancelled.set()
 forming.wait()
 run(batcher.stop(force=True))
 print(type(future.exception(PATIENCE)).__name__, flush=True)
