@@ -136,7 +136,7 @@ tell_own(Batcher *self, PyObject *loop)
 #define AB_DELIVERIES 16
 
 /* Batchers whose callers this thread is telling, the innermost last.  In the
- * child of a fork nobody tells the rest: it goes its own way. */
+ * child of a fork those are the parent's. */
 static _Thread_local struct {
     const struct ab_batcher *cores[AB_DELIVERIES];
     size_t count;
@@ -167,8 +167,11 @@ is_delivered_here(const struct ab_batcher *core)
 static size_t
 begin_delivery(const struct ab_batcher *core)
 {
+    if (delivering.process != this_process()) {
+        delivering.process = this_process();
+        delivering.count = 0;
+    }
     size_t before = delivering.count;
-    delivering.process = this_process();
     if (before < AB_DELIVERIES) {
         delivering.cores[delivering.count++] = core;
     }

@@ -43,8 +43,12 @@ async def answer():
     future = await asyncio.to_thread(batcher.process_threadsafe, 1)
     if not callbacks:
         callbacks.append(None)
-        future.add_done_callback(lambda future: in_child(lambda: run(answer())))
+        future.add_done_callback(lambda future: in_child(answer_twice))
     check(await asyncio.wrap_future(future), 1)
+
+def answer_twice():
+    run(answer())
+    run(answer())
 
 callbacks = []
 run(answer())
