@@ -6,7 +6,8 @@
  * They end with their batcher, when it is stopped or dropped, and at exit
  * through a callback of threading, which runs before the interpreter goes.
  * That callback waits until running batches have ended, but not for those
- * whose callers have been told by a forced stop.
+ * whose callers have been told by a forced stop, and looks for signals
+ * meanwhile: Ctrl-C ends it.
  */
 #include "binding/batches.h"
 

@@ -89,24 +89,26 @@ async def main():
 run(main())
 """
 
-# The forced stop comes while the worker forms its batch: it goes on to process_batch as soon as
-# the main thread asks for its loop, unless that was refused before.
-STOPPED_AT_THE_BEGINNING = """
+# Whom a forced stop asks for its loop holds it up there: until the batch, which forms, has gone on.
+HELD_STOP = """
 import asyncio, threading
 from concurrent.futures import Future
 
 forming, is_read, goes_on = (threading.Event() for _ in range(3))
 get_running_loop = asyncio._get_running_loop
 
-def let_the_batch_begin():
+def let_the_batch_go_on():
     if threading.current_thread() is threading.main_thread() and forming.is_set():
         is_read.set()
         goes_on.wait(PATIENCE)
     return get_running_loop()
 
-asyncio._get_running_loop = let_the_batch_begin
-from scripted import PATIENCE, Sync, run  # with the package
+asyncio._get_running_loop = let_the_batch_go_on
+from scripted import PATIENCE, Async, Sync, run  # with the package
+"""
 
+# It comes before a worker has begun with process_batch: that is refused, or given up.
+STOPPED_AT_THE_BEGINNING = """
 def in_the_cut(future):
     forming.set()
     is_read.wait()
@@ -183,22 +185,8 @@ async def main():
 run(main())
 """
 
+# It comes between its look at the tasks and the end of the callers.
 STOPPED_IN_A_CUT = """
-import asyncio, threading
-
-forming, is_read, goes_on = (threading.Event() for _ in range(3))
-get_running_loop = asyncio._get_running_loop
-
-def let_the_cut_end():
-    # Whom a forced stop asks between its look at the tasks and the end of the callers.
-    if threading.current_thread() is threading.main_thread() and forming.is_set():
-        is_read.set()
-        goes_on.wait(PATIENCE)
-    return get_running_loop()
-
-asyncio._get_running_loop = let_the_cut_end
-from scripted import PATIENCE, Async, run  # with the package
-
 class Item:
     def __del__(self):  # in the cut, which drops it
         forming.set()
@@ -266,11 +254,11 @@ def test_call_at_the_end_of_the_stack_fails_nobody_else(tmp_path: Path) -> None:
 
 def test_forced_stop_gives_a_worker_up_that_begins_meanwhile(tmp_path: Path) -> None:
     """Scenario 26. Scenario 70. Else the exit waits for it."""
-    assert clean_script(tmp_path, STOPPED_AT_THE_BEGINNING) == "BatcherStoppedError\n"
+    assert clean_script(tmp_path, HELD_STOP + STOPPED_AT_THE_BEGINNING) == "BatcherStoppedError\n"
 
 
 def test_forced_stop_cancels_a_batch_that_is_being_cut_in_another_thread(tmp_path: Path) -> None:
     """Scenario 26. Trap 36."""
-    output = clean_script(tmp_path, STOPPED_IN_A_CUT)
+    output = clean_script(tmp_path, HELD_STOP + STOPPED_IN_A_CUT)
     assert "went on" not in output
     assert "BatcherStoppedError" in output
